@@ -1,0 +1,140 @@
+"""Commands that look: inspect a log or a drive, doctor the installation. Never here: a lake's versions (ask does)."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drivelake.catalogue import drive_files
+from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, table
+from drivelake.errors import DrivelakeError, EmptyDrive, NotFound
+from drivelake.lake import Lake, find_lake
+from drivelake.logs import LogReport, inspect_log, is_log
+
+__all__ = ["register"]
+
+DAMAGED = 3
+# distribution -> what it is for; the last column of doctor
+CORE = {
+    "dagster": "runs, UI",
+    "asammdf": "MDF4",
+    "mcap": "MCAP",
+    "duckdb": "selections",
+    "dvc-data": "versions",
+    "pygit2": "versions",
+    "torch": "training",
+    "optuna": "studies",
+    "onnxruntime": "portable target",
+    "lakefs": "team store",
+}
+EXTRAS = {"onnxruntime-qnn": ("snapdragon target", "make snapdragon, or pip install 'drivelake[snapdragon]'")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    app.command()(inspect)
+    app.command()(doctor)
+
+
+def inspect(
+    what: Annotated[str, typer.Argument(help="A log file, a drive's folder, or the name of a drive in the inbox.")],
+    lake: LakeFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a log or a drive to its end: topics, rates, gaps, damage. Exit code 3 when something is damaged."""
+    reports = [inspect_log(path, name=name) for name, path in _logs(what, lake).items()]
+    if as_json:
+        emit([report.as_dict() for report in reports])
+    else:
+        for report in reports:
+            _show(report)
+    if any(report.damage for report in reports):
+        raise typer.Exit(DAMAGED)
+
+
+def _logs(what: str, lake: Path | None) -> dict[str, Path]:
+    path = Path(what)
+    if not path.exists():
+        path = Lake(find_lake(lake)).drive_folder(what)
+    if path.is_file():
+        return {path.name: path}
+    found = {p.relative_to(path).as_posix(): p for p in drive_files(path) if is_log(p)}
+    if not found:
+        raise EmptyDrive(f"{path} holds no log (.mcap, .mf4, .mdf).", next_step="name a log or a drive's folder")
+    return found
+
+
+def _show(report: LogReport) -> None:
+    rows = [
+        (c.name, c.type, c.messages, c.rate_hz, c.gap_ms_max, c.backward_steps, _duration_s(c.first_ns, c.last_ns))
+        for c in report.channels
+    ]
+    table(
+        f"{report.name}  {report.format}, {amount(report.bytes)}",
+        ("channel", "type", "messages", "rate Hz", "longest gap ms", "backward", "duration s"),
+        rows,
+    )
+    for sentence in report.damage:
+        console.print(f"[bold red]DAMAGED[/]  {sentence}", soft_wrap=True)
+    if not report.damage:
+        console.print("no damage found")
+
+
+def _duration_s(first_ns: int | None, last_ns: int | None) -> float | None:
+    return None if first_ns is None or last_ns is None else (last_ns - first_ns) / 1e9
+
+
+def doctor(lake: LakeFolder = None, as_json: AsJson = False) -> None:
+    """What is installed, what a target lacks, and the command that would help."""
+    rows: list[tuple[str, str, str, str]] = [
+        (name, _version(name) or "missing", use, "" if _version(name) else "make demo") for name, use in CORE.items()
+    ]
+    rows += [(name, _version(name) or "missing", use, "" if _version(name) else fix) for name, (use, fix) in EXTRAS.items()]
+    rows.append(("git", "found" if shutil.which("git") else "missing", "versions", "" if shutil.which("git") else "install git"))
+    targets = _targets(lake)
+    where = _where(lake)
+    if as_json:
+        emit(
+            {
+                "tools": [dict(zip(("name", "version", "for", "fix"), row, strict=True)) for row in rows],
+                "targets": targets,
+                "lake": where,
+            }
+        )
+        return
+    table("tools", ("name", "version", "for", "fix"), rows)
+    table("targets of this lake", ("target", "state"), list(targets.items()) or [("-", "no lake here")])
+    console.print(f"lake  {where}", soft_wrap=True)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return None
+
+
+def _targets(lake: Path | None) -> dict[str, str]:
+    """State of each declared target; the compilers say themselves what they lack."""
+    try:
+        declared = Lake(find_lake(lake)).declaration.targets
+    except NotFound:
+        return {}
+    if importlib.util.find_spec("compile") is None:
+        return dict.fromkeys(declared, "the compile package is not installed")
+    from importlib import import_module
+
+    missing = import_module("compile.targets").missing
+    return {name: missing(target) or "ready" for name, target in declared.items()}
+
+
+def _where(lake: Path | None) -> str:
+    try:
+        return str(Lake(find_lake(lake)).root)
+    except DrivelakeError as error:
+        return error.message

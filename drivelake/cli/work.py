@@ -1,0 +1,206 @@
+"""Commands that make something: demo, ingest, report. Belongs here: words to work. Never here: dagster (found at run time)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Protocol, cast
+
+import typer
+import yaml
+from rich.markup import escape
+
+from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, talk
+from drivelake.errors import DeclarationError, NotFound, ToolMissing
+from drivelake.lake import Lake, Version, find_lake
+from drivelake.logs import is_log
+
+__all__ = ["register"]
+
+COLOURS = {"made": "green", "current": "dim", "skipped": "yellow", "failed": "bold red"}
+
+
+class Outcome(Protocol):
+    """What the runner tells about one partition; ``sensors.catch_up.Outcome`` is one."""
+
+    @property
+    def job(self) -> str: ...
+    @property
+    def partition(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    app.command()(demo)
+    app.command()(ingest)
+    app.command()(report)
+
+
+def demo(
+    lake: LakeFolder = None,
+    drives: Annotated[Path | None, typer.Option(help="Recorded drives; generated ones when not given.")] = None,
+    declaration: Annotated[Path | None, typer.Option(help="lakehouse.yaml for the recorded drives.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the generated drives.")] = 7,
+    count: Annotated[int, typer.Option(help="How many drives are generated.", min=3)] = 10,
+    seconds: Annotated[float, typer.Option(help="Length of a generated drive in s.", min=4)] = 40.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make everything: drives, tables, frames, dataset, checkpoint, artefacts, evidence. Again: only what changed."""
+    from drivelake.demo import generate_drives
+
+    root = lake or Path("lake")
+    opened = Lake.create(root, _declaration_for(root, drives, declaration))
+    talk.print(f"lake      {escape(str(opened.root))}", soft_wrap=True)
+    if drives is None:
+        talk.print(
+            f"drives    {count} generated, {seconds:g} s each, seed {seed}; truth beside them in {escape(str(root / 'truth'))}"
+        )
+        generate_drives(opened.inbox, seed=seed, drives=count, seconds=seconds, truth_folder=opened.root / "truth")
+    else:
+        talk.print(f"drives    {escape(str(drives))}", soft_wrap=True)
+    outcomes = _run(opened)
+    _finish(opened, outcomes, as_json=as_json)
+
+
+def ingest(
+    drives: Annotated[list[str] | None, typer.Argument(help="Names of drives in the inbox; all when not given.")] = None,
+    lake: LakeFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Land drives of the inbox and make their tables and frames."""
+    outcomes = _run(Lake(find_lake(lake)), jobs=("ingest",), drives=drives)
+    if as_json:
+        emit([vars(outcome) for outcome in outcomes])
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def report(
+    artefact: Annotated[str | None, typer.Argument(help="model@target; the newest when not given.")] = None,
+    lake: LakeFolder = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; else <lake>/reports/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the evidence report of an artefact as one HTML file."""
+    from drivelake.evidence.lineage import find_version
+
+    opened = Lake(find_lake(lake))
+    version = find_version(opened, artefact)
+    path = _write_report(opened, version.manifest.partition, out)
+    if as_json:
+        emit({"artefact": version.name, "version": version.digest, "report": str(path)})
+    else:
+        console.print(escape(str(path)), soft_wrap=True)
+
+
+def _declaration_for(root: Path, drives: Path | None, named: Path | None) -> str:
+    """The text of the declaration: the lake's own once it is there, so that a person's changes stay; else the example."""
+    from drivelake.demo import example
+
+    if drives is not None and not (drives.is_dir() and any(is_log(p) for p in drives.glob("*/*"))):
+        raise NotFound(f"{drives} holds no folder with a log.", next_step="a drive is a folder of .mcap, .mf4 or .mdf files")
+    text = named.read_text(encoding="utf-8") if named else example("generated" if drives is None else "donkeycar")
+    there = root / "lakehouse.yaml"
+    if named is None and there.is_file() and _key(there.read_text(encoding="utf-8"), "lakehouse") == _key(text, "lakehouse"):
+        text = there.read_text(encoding="utf-8")
+    return text if drives is None else _with_inbox(text, drives.resolve())
+
+
+def _with_inbox(text: str, inbox: Path) -> str:
+    """The declaration with another inbox, its comments kept."""
+    lines = text.splitlines()
+    at = [i for i, line in enumerate(lines) if line.startswith("  inbox:")]
+    if len(at) != 1:
+        raise DeclarationError("The declaration has no line `  inbox:` under ingest.", next_step="add it, or set it yourself")
+    lines[at[0]] = "  inbox: " + yaml.safe_dump(str(inbox), width=10_000).splitlines()[0]
+    return "\n".join(lines) + "\n"
+
+
+def _key(text: str, key: str) -> object:
+    loaded = yaml.safe_load(text)
+    return loaded.get(key) if isinstance(loaded, dict) else None
+
+
+def _run(lake: Lake, *, jobs: Sequence[str] | None = None, drives: Sequence[str] | None = None) -> list[Outcome]:
+    """Hand over to the runner above this package; it brings Dagster with it."""
+    runners = entry_points(group="drivelake.runner")
+    if "materialize" not in runners.names:
+        raise ToolMissing(
+            "The runner is not installed; only verify, trace, impact and inspect work.",
+            next_step="make demo, or pip install drivelake",
+        )
+    run = cast("Callable[..., list[Outcome]]", runners["materialize"].load())
+    chosen = {"jobs": jobs} if jobs else {}
+    with _following():
+        return run(lake, drives=drives, tell=_tell, **chosen)
+
+
+@contextmanager
+def _following() -> Iterator[None]:
+    """Show what the stages say while they work."""
+
+    class Say(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            talk.print(f"          [dim]{escape(record.getMessage())}[/]", soft_wrap=True)
+
+    logger, handler = logging.getLogger("drivelake.progress"), Say()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _tell(outcome: Outcome) -> None:
+    colour = COLOURS[outcome.status]
+    took = f" {outcome.seconds:.1f} s" if outcome.status == "made" else ""
+    reason = f"  {escape(outcome.reason)}" if outcome.reason else ""
+    talk.print(f"{outcome.job:<9} {escape(outcome.partition):<24} [{colour}]{outcome.status}[/]{took}{reason}", soft_wrap=True)
+
+
+def _finish(lake: Lake, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Verify the newest artefact and say where everything is."""
+    from drivelake.evidence.lineage import find_version
+    from drivelake.evidence.verify import verify
+
+    counts = {status: sum(o.status == status for o in outcomes) for status in COLOURS}
+    talk.print("          " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
+    version = find_version(lake, None)
+    path = _write_report(lake, version.manifest.partition, None)
+    result = verify(lake, version)
+    if as_json:
+        emit(
+            {"outcomes": [vars(o) for o in outcomes], "artefact": version.name, "report": str(path), "verified": result.verified}
+        )
+    else:
+        console.print(f"artefact  {escape(version.name)}  {version.digest[:16]}", soft_wrap=True)
+        console.print(f"report    {escape(str(path))}", soft_wrap=True)
+        if result.verified:
+            console.print(
+                f"[bold green]VERIFIED[/]  {result.versions} versions, {result.raw_logs} raw logs, {result.files} files, "
+                f"{amount(result.bytes)} rehashed offline"
+            )
+        console.print("look      make ui, then open http://127.0.0.1:3000")
+    result.require()
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _write_report(lake: Lake, artefact: str, out: Path | None) -> Path:
+    evidence: Version = lake.head("evidence", artefact)
+    target = out or lake.root / "reports" / f"{artefact}.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(evidence.path("report.html").read_bytes())
+    return target

@@ -1,0 +1,245 @@
+"""From a selection to a dataset folder: rows, packed pictures, card. Belongs here: the pass over the rows.
+
+Never here: SQL, decoding pictures, learning. Memory is bounded by a batch of rows and one picture,
+plus 32 bytes a picture for the leakage check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import JsonValue
+
+from drivelake.datasets.leakage import Ancestry, LeakageCheck
+from drivelake.datasets.select import DriveFrames, selection
+from drivelake.datasets.split import SPLITS, split_of
+from drivelake.declaration import Dataset
+from drivelake.errors import DatasetError
+from drivelake.logs import PayloadReader
+
+__all__ = ["SourceDrive", "curate"]
+
+BATCH_ROWS = 512
+SHARD_BYTES = 64 << 20
+JPEG_MAGIC = b"\xff\xd8\xff"
+OPEN_LOGS = 4  # decompressed chunks of this many logs are held at once
+
+
+@dataclass(frozen=True)
+class SourceDrive:
+    """A drive that may give rows: its frames, its raw logs by name, and what the leakage check compares."""
+
+    frames: DriveFrames
+    logs: Mapping[str, Path]
+    raw_sha256: frozenset[str]
+
+
+@dataclass
+class Shards:
+    """Pictures back to back in files of about 64 MiB."""
+
+    folder: Path
+    number: int = 0
+    size: int = 0
+
+    def add(self, picture: bytes) -> tuple[str, int]:
+        """Append a picture; gives its shard (relative to the dataset) and offset in bytes."""
+        if self.size and self.size + len(picture) > SHARD_BYTES:
+            self.number, self.size = self.number + 1, 0
+        name, offset = f"shards/{self.number:05d}.bin", self.size
+        with (self.folder / name).open("ab") as shard:
+            shard.write(picture)
+        self.size += len(picture)
+        return name, offset
+
+
+@dataclass
+class Pictures:
+    """Payload readers of the logs in use; rows come drive by drive, so a few stay open at a time."""
+
+    drives: Mapping[str, SourceDrive]
+    stack: ExitStack
+    open: dict[tuple[str, str], PayloadReader] = field(default_factory=dict)
+
+    def read(self, drive: str, log: str, chunk: int, offset: int, size: int) -> bytes:
+        """The bytes of one picture."""
+        reader = self.open.get((drive, log))
+        if reader is None:
+            if len(self.open) >= OPEN_LOGS:
+                self.stack.close()
+                self.open.clear()
+            reader = self.stack.enter_context(PayloadReader(self.drives[drive].logs[log]))
+            self.open[drive, log] = reader
+        return reader.read(chunk, offset, size)
+
+
+def curate(
+    dataset: Dataset,
+    drives: Sequence[SourceDrive],
+    excluded: Mapping[str, str],
+    out: Path,
+    scratch: Path,
+    progress: Callable[[str], None],
+) -> dict[str, JsonValue]:
+    """Write ``rows.parquet``, ``shards/`` and ``card.json`` into ``out``; gives the card.
+
+    Args:
+        dataset: what is declared.
+        drives: the drives that may give rows.
+        excluded: drives that may not, with the reason; they are named in the card.
+        out: an empty folder.
+        scratch: a folder for the selection's own files, on any file system.
+        progress: hears a sentence now and then.
+
+    Raises:
+        DatasetError: the selection does not run, a split is empty or too small, the splits leak, a payload is no JPEG.
+    """
+    if not drives:
+        reasons = "; ".join(f"{d}: {r}" for d, r in sorted(excluded.items())[:5]) or "no drive has frames"
+        raise DatasetError(f"No drive can give rows: {reasons}.", next_step="drivelake inspect a drive; ingest more")
+    (out / "shards").mkdir()
+    check = LeakageCheck()
+    spans: dict[str, list[int]] = defaultdict(list)
+    with selection(dataset, [d.frames for d in drives], scratch, batch_rows=BATCH_ROWS) as reader, ExitStack() as stack:
+        schema = _row_schema(reader.schema, dataset)
+        pictures = Pictures({d.frames.drive: d for d in drives}, stack)
+        shards = Shards(out)
+        with pq.ParquetWriter(out / "rows.parquet", schema, compression="zstd") as writer:
+            for batch in reader:
+                writer.write_table(_pack(batch, dataset, schema, pictures, shards, check, spans))
+    _note_ancestry(dataset, drives, spans, check)
+    check.require_none()
+    left_out = {
+        **excluded,
+        **{d.frames.drive: "the selection keeps none of its frames" for d in drives if d.frames.drive not in spans},
+    }
+    card = _card(dataset, out / "rows.parquet", check, left_out)
+    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    progress(f"{card['rows']} rows from {len(spans)} drives, {len(left_out)} left out")
+    return card
+
+
+def _row_schema(selected: pa.Schema, dataset: Dataset) -> pa.Schema:
+    """Keys, split, values (float64), slices, and where the picture stands; pointer and age columns stay in the frames."""
+    pointer = [f"{dataset.payload}_{part}" for part in ("log", "chunk", "offset", "bytes")]
+    absent = [name for name in pointer if name not in selected.names]
+    if absent:
+        raise DatasetError(
+            f"The selection lacks {', '.join(absent)}: without them there is no picture.",
+            next_step=f"keep the columns of {dataset.payload} in the SELECT, or select *",
+        )
+    values = [
+        f for f in selected
+        if (pa.types.is_floating(f.type) or pa.types.is_integer(f.type) or pa.types.is_decimal(f.type))
+        and f.name not in {"frame", "t_ns", *pointer} and not f.name.endswith(("_age_ns", "_chunk", "_offset", "_bytes"))
+    ]  # fmt: skip
+    slices = [f"slice_{name}" for name in dataset.slices]
+    return pa.schema(
+        [("drive", pa.string()), ("frame", pa.int64()), ("t_ns", pa.int64()), ("split", pa.string())]
+        + [(f.name, pa.float64()) for f in values]
+        + [(name, pa.string()) for name in slices]
+        + [("shard", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64())]
+    )
+
+
+def _pack(
+    batch: pa.RecordBatch, dataset: Dataset, schema: pa.Schema, pictures: Pictures, shards: Shards, check: LeakageCheck,
+    spans: dict[str, list[int]],
+) -> pa.Table:  # fmt: skip
+    """One batch of rows with their pictures written to the shards; rows without a picture are not rows."""
+    table = pa.Table.from_batches([batch]).filter(batch.column(f"{dataset.payload}_log").is_valid())
+    pointer = zip(*(table.column(f"{dataset.payload}_{p}").to_pylist() for p in ("log", "chunk", "offset", "bytes")), strict=True)
+    drives, times = table.column("drive").to_pylist(), table.column("t_ns").to_pylist()
+    splits = [split_of(drive, dataset.split) for drive in drives]
+    placed: list[tuple[str, int, int]] = []
+    for drive, t_ns, split, (log, chunk, offset, size) in zip(drives, times, splits, pointer, strict=True):
+        picture = pictures.read(drive, log, chunk, offset, size)
+        if not picture.startswith(JPEG_MAGIC):
+            raise DatasetError(
+                f"{drive}/{log}: the payload at {chunk}+{offset} starts with {picture[:4].hex()}, expected a JPEG (ffd8ff).",
+                next_step="declare a JPEG topic as the dataset's payload",
+            )
+        shard, at = shards.add(picture)
+        placed.append((shard, at, size))
+        check.picture(split, hashlib.sha256(picture).digest())
+        spans[drive] = [min(spans[drive][0], t_ns), max(spans[drive][1], t_ns)] if drive in spans else [t_ns, t_ns]
+    added = {
+        "split": pa.array(splits, pa.string()),
+        "shard": pa.array([p[0] for p in placed], pa.string()),
+        "offset": pa.array([p[1] for p in placed], pa.int64()),
+        "bytes": pa.array([p[2] for p in placed], pa.int64()),
+    }
+    columns = [added[f.name] if f.name in added else table.column(f.name).cast(f.type) for f in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _note_ancestry(dataset: Dataset, drives: Sequence[SourceDrive], spans: Mapping[str, list[int]], check: LeakageCheck) -> None:
+    for source in drives:
+        name = source.frames.drive
+        if name in spans:
+            first, last = spans[name]
+            split = split_of(name, dataset.split)
+            check.drives.append(Ancestry(name, split, source.raw_sha256, source.frames.vehicle, first, last))
+
+
+def _card(dataset: Dataset, rows: Path, check: LeakageCheck, left_out: Mapping[str, str]) -> dict[str, JsonValue]:
+    """Counts and ranges read back from the rows as written.
+
+    Raises:
+        DatasetError: a split has fewer rows than ``rows_min``.
+    """
+    with duckdb.connect(config={"threads": 1}) as database:
+        database.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet('{str(rows).replace(chr(39), chr(39) * 2)}')")
+        by_split = dict(database.execute("SELECT split, count(*) FROM rows GROUP BY ALL").fetchall())
+        small = [f"{name} has {by_split.get(name, 0)}" for name in SPLITS if by_split.get(name, 0) < dataset.rows_min]
+        if small:
+            raise DatasetError(
+                f"{'; '.join(small)} row(s), expected at least {dataset.rows_min} in every split.",
+                next_step="ingest more drives, or change split.seed or rows_min",
+            )
+        slices: dict[str, JsonValue] = {}
+        for name in dataset.slices:
+            counts: dict[str, JsonValue] = {}
+            for value, *numbers in database.execute(
+                f"SELECT coalesce(\"slice_{name}\", '(none)') AS value, "
+                + ", ".join(f"count(*) FILTER (split = '{s}')" for s in SPLITS)
+                + " FROM rows GROUP BY value ORDER BY value"
+            ).fetchall():
+                counts[value] = dict(zip(SPLITS, numbers, strict=True))
+            slices[name] = counts
+        drives = {drive: {"split": split, "rows": n} for drive, split, n in _drives(database)}
+        values = {name: _range(database, name) for name in _value_names(rows)}
+    return {
+        "rows": sum(by_split.values()),
+        "splits": {name: by_split[name] for name in SPLITS},
+        "drives": drives,
+        "slices": slices,
+        "values": values,
+        "left_out": dict(sorted(left_out.items())),
+        "leakage": {"shared": check.shared(), "distinct_pictures": dict(check.counts())},  # type: ignore[dict-item]
+    }
+
+
+def _drives(database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, int]]:
+    yield from database.execute("SELECT drive, split, count(*) FROM rows GROUP BY ALL ORDER BY drive").fetchall()
+
+
+def _value_names(rows: Path) -> list[str]:
+    schema = pq.read_schema(rows)
+    return [f.name for f in schema if pa.types.is_float64(f.type)]
+
+
+def _range(database: duckdb.DuckDBPyConnection, name: str) -> dict[str, JsonValue]:
+    low, high, mean, std, nulls = database.execute(
+        f'SELECT min("{name}"), max("{name}"), avg("{name}"), stddev_pop("{name}"), count(*) - count("{name}") FROM rows'
+    ).fetchall()[0]
+    return {"min": low, "max": high, "mean": mean, "std": std, "nulls": nulls}

@@ -1,0 +1,240 @@
+"""The lake: one folder with a declaration, a version store, an inbox, evidence and trust. Belongs here: finding,
+creating and reading it, publishing into it.
+
+Never here: what the versions mean, how they are made, who signs them.
+
+    <lake>/lakehouse.yaml   the declaration in force
+    <lake>/inbox/           drives as they arrive (unless the declaration names another folder)
+    <lake>/store/           DVC objects and a bare git repository: every asset version
+    <lake>/evidence/        append-only log of signed statements, and its checkpoint
+    <lake>/trust/           public keys and the policy; copy them elsewhere to verify against your own copy
+    <lake>/keys/            private keys of this lake's runner, logger and log
+    <lake>/scratch/         work in progress; nothing in it is a version
+    <lake>/catalogue.sqlite what was landed and tried, a drive a row
+    <lake>/dagster/         Dagster's home
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from drivelake.declaration import Declaration, load_declaration, parse_declaration
+from drivelake.errors import NotFound, VerificationFailed
+from drivelake.manifest import Input, Manifest
+from drivelake.versions import EmbeddedStore, publish
+
+__all__ = ["LAKE_ENV", "MANIFEST", "Lake", "Version", "find_lake"]
+
+LAKE_ENV = "DRIVELAKE_LAKE"
+MANIFEST = "manifest.json"
+DECLARATION = "lakehouse.yaml"
+TRAILER = "Drivelake-Version"
+
+
+@dataclass(frozen=True)
+class Version:
+    """An asset version as it stands in the store: its manifest, its commit, and where each file can be read."""
+
+    manifest: Manifest
+    commit: str
+    files: Mapping[str, Path]
+
+    @property
+    def digest(self) -> str:
+        """The version, 64 hex digits."""
+        return self.manifest.version
+
+    @property
+    def name(self) -> str:
+        """``asset/partition``."""
+        return self.manifest.name
+
+    def as_input(self) -> Input:
+        """This version as another manifest names it."""
+        return Input(asset=self.manifest.asset, partition=self.manifest.partition, version=self.digest)
+
+    def path(self, relative: str) -> Path:
+        """Where a file of this version can be read; the bytes are the store's own, never write to them.
+
+        Raises:
+            NotFound: the version has no such file.
+        """
+        found = self.files.get(relative)
+        if found is None:
+            raise NotFound(
+                f"{self.name} has no file {relative!r}; it holds {len(self.files)} files.", next_step="see its manifest"
+            )
+        return found
+
+    def view(self, folder: Path) -> Path:
+        """A folder of links that names the files as the manifest does, for readers that want one."""
+        for entry in self.manifest.files:
+            link = folder / entry.path
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(self.path(entry.path).resolve())
+        return folder
+
+
+class Lake:
+    """A lake on this machine. Opening reads nothing but the declaration; every read names the ref it reads at."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        if not (self.root / DECLARATION).is_file() or not (self.root / "store").is_dir():
+            raise NotFound(f"There is no lake at {self.root}.", next_step="drivelake demo makes one, or name another with --lake")
+        self.store = EmbeddedStore(self.root / "store")
+
+    @classmethod
+    def create(cls, root: Path, declaration: str) -> Lake:
+        """Make a lake, or open the one that is there; a changed declaration replaces the old one once it is checked."""
+        parse_declaration(declaration, where=str(root / DECLARATION))
+        root.mkdir(parents=True, exist_ok=True)
+        EmbeddedStore.create(root / "store")
+        for room in ("scratch", "evidence", "trust", "inbox"):
+            (root / room).mkdir(exist_ok=True)
+        target = root / DECLARATION
+        if not target.is_file() or target.read_text(encoding="utf-8") != declaration:
+            fresh = root / f".{DECLARATION}.{secrets.token_hex(4)}"
+            fresh.write_text(declaration, encoding="utf-8")
+            fresh.replace(target)
+        return cls(root)
+
+    @cached_property
+    def declaration(self) -> Declaration:
+        """The declaration in force when it was first asked for."""
+        return load_declaration(self.root / DECLARATION)
+
+    @property
+    def inbox(self) -> Path:
+        """The folder in which drives arrive."""
+        return self.root / self.declaration.ingest.inbox
+
+    def drive_folder(self, drive: str) -> Path:
+        """Where a drive stands in the inbox; NotFound when it is not there."""
+        folder = self.inbox / drive
+        if not folder.is_dir():
+            raise NotFound(f"There is no drive {drive!r} in {self.inbox}.", next_step="put its folder there")
+        return folder
+
+    def partitions(self, asset: str, ref: str = "main") -> list[str]:
+        """Partition keys of an asset that have a version at ``ref``, sorted."""
+        return sorted(self.store.list(ref, asset))
+
+    def head(self, asset: str, partition: str, ref: str = "main") -> Version:
+        """The version that stands at ``ref``.
+
+        Raises:
+            NotFound: the asset has no such partition there.
+            VerificationFailed: its manifest cannot be read.
+        """
+        return self._read(self.store.resolve(ref), f"{asset}/{partition}")
+
+    def heads(self, asset: str, ref: str = "main") -> list[Version]:
+        """All partitions of an asset at ``ref``, sorted by key."""
+        commit = self.store.resolve(ref)
+        return [self._read(commit, f"{asset}/{p}") for p in self.partitions(asset, commit)]
+
+    def version(self, named: Input) -> Version:
+        """A version by its digest, wherever in the history it stands.
+
+        Raises:
+            NotFound: no commit published it.
+            VerificationFailed: the manifest found there has another digest.
+        """
+        path = f"{named.asset}/{named.partition}"
+        try:
+            head = self.head(named.asset, named.partition)
+        except NotFound:
+            head = None
+        if head is not None and head.digest == named.version:
+            return head
+        commit = self.store.find(path, named.version)
+        if commit is None:
+            raise NotFound(f"No commit published {path} {named.version[:12]}.", next_step="fetch the store's full history")
+        found = self._read(commit, path)
+        if found.digest != named.version:
+            raise VerificationFailed(
+                f"{path}/{MANIFEST} at commit {commit[:12]} has digest {found.digest[:12]}, expected {named.version[:12]}.",
+                next_step="restore the store from a copy",
+            )
+        return found
+
+    def publish(self, manifest: Manifest, folder: Path, *, run_id: str, on_step: Callable[[str], None]) -> tuple[Version, bool]:
+        """Make a signed version visible at main in one atomic merge; the same version again changes nothing."""
+        before = self.store.resolve("main")
+        commit = publish(
+            self.store,
+            manifest.name,
+            folder,
+            manifest.canonical(),
+            message=f"{manifest.name}: version {manifest.version[:12]}",
+            metadata={TRAILER: f"{manifest.name} {manifest.version}", "Drivelake-Run": run_id},
+            on_step=on_step,
+        )
+        return self._read(commit, manifest.name), commit != before and self._is_new(before, manifest)
+
+    def _is_new(self, before: str, manifest: Manifest) -> bool:
+        try:
+            return self._read(before, manifest.name).digest != manifest.version
+        except NotFound:
+            return True
+
+    def _read(self, ref: str, path: str) -> Version:
+        raw = self.store.read(ref, path, MANIFEST)
+        manifest = Manifest.parse(raw, where=f"{path}/{MANIFEST} at {ref[:12]}")
+        if manifest.name != path:
+            raise VerificationFailed(f"{path}/{MANIFEST} speaks of {manifest.name}.", next_step="restore the store from a copy")
+        return Version(manifest=manifest, commit=ref, files=self.store.files(ref, path))
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """A folder of one's own on the store's file system, gone afterwards; what dead processes left is swept first."""
+        rooms = self.root / "scratch"
+        rooms.mkdir(exist_ok=True)
+        for left in rooms.iterdir():
+            pid = left.name.rpartition("-")[0].rpartition("-")[2]
+            if pid.isdigit() and not _alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+        mine = rooms / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
+        mine.mkdir()
+        try:
+            yield mine
+        finally:
+            shutil.rmtree(mine, ignore_errors=True)
+
+
+def find_lake(named: Path | None = None) -> Path:
+    """The lake's folder: the one named, else ``DRIVELAKE_LAKE``, else this folder, else ``./lake``.
+
+    Raises:
+        NotFound: none of them is a lake.
+    """
+    if named is not None:
+        return named
+    from_environment = os.environ.get(LAKE_ENV)
+    if from_environment:
+        return Path(from_environment)
+    for candidate in (Path.cwd(), Path.cwd() / "lake"):
+        if (candidate / DECLARATION).is_file():
+            return candidate
+    raise NotFound(
+        f"No lake here: neither --lake nor {LAKE_ENV} is set, and {Path.cwd()} is none.",
+        next_step="make demo, or pass --lake FOLDER",
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

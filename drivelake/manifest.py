@@ -1,0 +1,197 @@
+"""The manifest: what an asset version is. Belongs here: its fields, its canonical bytes, its digest, its checks.
+
+Never here: publishing, signing, storing, and anything that differs from run to run (times, hosts, run ids):
+the same bytes from the same inputs must give the same digest. What differs stands in the signed statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from drivelake.errors import InputError, VerificationFailed
+
+__all__ = [
+    "ASSETS",
+    "FileEntry",
+    "Input",
+    "Manifest",
+    "Reference",
+    "check_partition",
+    "hash_file",
+    "hash_folder",
+    "merkle_root",
+    "tool_versions",
+]
+
+# The order in which data flows; the position decides what may be whose input.
+ASSETS = ("raw_logs", "signals", "sensor_frames", "curated_datasets", "checkpoints", "soc_artefacts", "evidence")
+
+PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=-]{0,119}")
+CHUNK_BYTES = 1 << 20
+
+
+class FileEntry(BaseModel):
+    """One file of the version, by path inside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    path: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, value: str) -> str:
+        parts = PurePosixPath(value)
+        if parts.is_absolute() or ".." in parts.parts or str(parts) != value or not value:
+            raise ValueError(f"path {value!r} must be relative, normal and inside the version")
+        return value
+
+
+class Reference(FileEntry):
+    """A log too large to copy: registered where it is, verified on every read."""
+
+    uri: str
+
+    @property
+    def local(self) -> Path:
+        """The file that a ``file:`` URI names on this machine (RFC 8089)."""
+        return Path(url2pathname(urlsplit(self.uri).path))
+
+
+class Input(BaseModel):
+    """A version that this one was made from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    asset: str
+    partition: str
+    version: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel):
+    """Everything that identifies an asset version. Its digest is the version."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: int = 1
+    asset: str
+    partition: str
+    files: tuple[FileEntry, ...]
+    references: tuple[Reference, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    code_version: str
+    parameters: dict[str, JsonValue]
+    tools: dict[str, str]
+    facts: dict[str, JsonValue] = Field(default_factory=dict, description="measured in the making; deterministic")
+
+    def canonical(self) -> bytes:
+        """RFC 8785 bytes; the same manifest gives the same bytes on every machine."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+    @property
+    def version(self) -> str:
+        """SHA-256 of the canonical bytes, 64 hex digits."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """``asset/partition``, as in the version store."""
+        return f"{self.asset}/{self.partition}"
+
+    @property
+    def recipe(self) -> str:
+        """SHA-256 over what goes in (inputs, code version, parameters), before anything is made."""
+        dumped = self.model_dump(mode="json", include={"asset", "partition", "inputs", "code_version", "parameters"})
+        return hashlib.sha256(rfc8785.dumps(dumped)).hexdigest()
+
+    @property
+    def root(self) -> str:
+        """RFC 6962 root over the sorted ``[path, sha256]`` leaves of files and references."""
+        entries = sorted((*self.files, *self.references), key=lambda e: e.path)
+        return merkle_root(rfc8785.dumps([e.path, e.sha256]) for e in entries).hex()
+
+    @classmethod
+    def parse(cls, raw: bytes, *, where: str) -> Manifest:
+        """The manifest in ``raw``; refuses bytes that are not canonical, since their digest would not be the version.
+
+        Raises:
+            VerificationFailed: not JSON, unknown or missing fields, or not the canonical form.
+        """
+        try:
+            manifest = cls.model_validate_json(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise VerificationFailed(
+                f"{where} is not a manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+                next_step="restore the file from a copy of the store",
+            ) from None
+        if manifest.canonical() != raw:
+            raise VerificationFailed(f"{where} is not in canonical form.", next_step="restore the file from a copy of the store")
+        return manifest
+
+
+def check_partition(key: str) -> str:
+    """The key, if it can stand in a path, a ref and a URL alike.
+
+    Raises:
+        InputError: anything but 1 to 120 letters, digits and ``. _ @ = -``, starting with a letter or digit;
+            or a ``..`` or a trailing ``.`` or ``.lock``, which git refuses in names.
+    """
+    if not PARTITION.fullmatch(key) or ".." in key or key.endswith((".", ".lock", ".dvc")):
+        raise InputError(
+            f"{key!r} cannot be a partition key: expected 1 to 120 of A-Z a-z 0-9 . _ @ = -, first a letter or digit, "
+            "no '..', not ending in '.', '.lock' or '.dvc'.",
+            next_step="rename the drive's folder; nothing was published",
+        )
+    return key
+
+
+def hash_file(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a file, read once in blocks of 1 MiB."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as handle:
+        while block := handle.read(CHUNK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def hash_folder(folder: Path) -> tuple[FileEntry, ...]:
+    """Every file below ``folder``, sorted by path."""
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size, digest = hash_file(path)
+        entries.append(FileEntry(path=path.relative_to(folder).as_posix(), bytes=size, sha256=digest))
+    return tuple(sorted(entries, key=lambda e: e.path))
+
+
+def merkle_root(leaves: Iterable[bytes]) -> bytes:
+    """RFC 6962 section 2.1 Merkle tree hash, in one pass and logarithmic memory."""
+    stack: list[bytes] = []
+    for count, leaf in enumerate(leaves, start=1):
+        stack.append(hashlib.sha256(b"\x00" + leaf).digest())
+        merge = count
+        while merge % 2 == 0:
+            right, left = stack.pop(), stack.pop()
+            stack.append(hashlib.sha256(b"\x01" + left + right).digest())
+            merge //= 2
+    if not stack:
+        return hashlib.sha256(b"").digest()
+    root = stack.pop()
+    while stack:
+        root = hashlib.sha256(b"\x01" + stack.pop() + root).digest()
+    return root
+
+
+def tool_versions(names: Iterable[str], found: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Installed versions of the named distributions, with Python's own."""
+    versions = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **versions, **(found or {})}

@@ -1,0 +1,31 @@
+"""Small pictures for people. Belongs here: a strip of thumbnails from JPEG payloads. Never here: pictures to learn from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+__all__ = ["strip"]
+
+QUALITY = 70
+
+
+def strip(jpegs: Sequence[bytes], *, height_px: int = 72) -> bytes:
+    """One JPEG with the given pictures side by side, each scaled to ``height_px``; empty bytes for no picture."""
+    from PIL import Image
+
+    thumbnails = []
+    for jpeg in jpegs:
+        with Image.open(io.BytesIO(jpeg)) as picture:
+            width = max(1, round(picture.width * height_px / picture.height))
+            thumbnails.append(picture.convert("RGB").resize((width, height_px)))
+    if not thumbnails:
+        return b""
+    whole = Image.new("RGB", (sum(t.width + 2 for t in thumbnails) - 2, height_px))
+    left = 0
+    for thumbnail in thumbnails:
+        whole.paste(thumbnail, (left, 0))
+        left += thumbnail.width + 2
+    buffer = io.BytesIO()
+    whole.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()

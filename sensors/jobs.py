@@ -1,0 +1,24 @@
+"""What is run together. Belongs here: selections of assets by name. Never here: when they run.
+
+One job a unit of scheduling, since a run has one partition: a drive, a dataset, a model, an artefact.
+"""
+
+import dagster as dg
+
+__all__ = ["JOBS", "build_jobs"]
+
+# job -> its assets, in the order the data flows; the jobs too are in that order
+JOBS: dict[str, tuple[str, ...]] = {
+    "ingest": ("raw_logs", "signals", "sensor_frames"),
+    "curate": ("curated_datasets",),
+    "train": ("checkpoints",),
+    "release": ("soc_artefacts", "evidence"),
+}
+
+
+def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """One job an entry of JOBS, each with its description."""
+    return [
+        dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=" -> ".join(assets))
+        for name, assets in JOBS.items()
+    ]
