@@ -24,7 +24,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         owners=[declaration.owner],
         code_version="1",
         pool="ingest",
-        description="The logs of one drive as recorded: hashed at landing, read to their end, damaged ones quarantined with the reason.",
+        description="The logs of one drive as recorded: hashed at landing, read to their end; damaged ones are quarantined.",
         check_specs=[
             dg.AssetCheckSpec("no_log_is_damaged", asset="raw_logs", description="Display only: a damaged log is quarantined.")
         ],

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import dagster as dg
 
 from drivelake.errors import DrivelakeError
+from drivelake.lake import Version
 from drivelake.stage import Decision, Published, Run, Stage, materialise
 from resources import LakeResource
 
-__all__ = ["common", "gate_table", "markdown_table", "picture", "publish", "result"]
+__all__ = ["common", "figures", "gate_table", "markdown_table", "picture", "publish", "result"]
 
 # Whoever runs a lake in the foreground listens here; in the UI the same words stand in the run's log.
 PROGRESS = logging.getLogger("drivelake.progress")
@@ -79,6 +80,12 @@ def picture(data: bytes | str, alt: str) -> dg.MetadataValue:
     raw = data.encode() if isinstance(data, str) else data
     kind = "svg+xml" if isinstance(data, str) else "png" if raw.startswith(b"\x89PNG") else "jpeg"
     return dg.MetadataValue.md(f"![{alt}](data:image/{kind};base64,{base64.b64encode(raw).decode()})")
+
+
+def figures(version: Version) -> dict[str, dg.MetadataValue]:
+    """Every SVG that the version holds, by its name."""
+    found = sorted(path for path in version.files if path.endswith(".svg"))
+    return {path.removesuffix(".svg"): picture(version.path(path).read_text(encoding="utf-8"), path) for path in found}
 
 
 def gate_table(decisions: Iterable[Decision]) -> dg.MetadataValue:

@@ -48,6 +48,8 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
              s.age_ms.p99 if s.age_ms else None) for n, s in report.sensors.items()
         ]  # fmt: skip
         strip = thumbnails(lake.open(), version)
+        clock_header = ("clock", "method", "offset ms", "drift ppm", "residual ms")
+        header = ("sensor", "rule", "samples", "matched", "unmatched", "reused", "unused", "age p50 ms", "age p99 ms")
         return result(
             published,
             lake,
@@ -56,12 +58,8 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
                 "excluded": dg.MetadataValue.text(report.excluded or "no"),
                 "clock residuals": picture(residual_plot(report), "deviation of each window from the clock model"),
                 "ages": picture(age_plot(report), "age of each sensor's sample, as a share of its tolerance"),
-                "clocks": dg.MetadataValue.md(markdown_table(("clock", "method", "offset ms", "drift ppm", "residual ms"), clocks)),
-                "sensors": dg.MetadataValue.md(
-                    markdown_table(
-                        ("sensor", "rule", "samples", "matched", "unmatched", "reused", "unused", "age p50 ms", "age p99 ms"), sensors
-                    )
-                ),
+                "clocks": dg.MetadataValue.md(markdown_table(clock_header, clocks)),
+                "sensors": dg.MetadataValue.md(markdown_table(header, sensors)),
                 "dagster/row_count": dg.MetadataValue.int(report.frames),
                 "dagster/column_schema": dg.TableSchema(columns=[dg.TableColumn(f.name, str(f.type)) for f in schema]),
             },

@@ -5,7 +5,7 @@ import json
 import dagster as dg
 
 from assets.partitions import artefacts
-from assets.reporting import gate_table, markdown_table, picture, publish, result
+from assets.reporting import figures, gate_table, markdown_table, publish, result
 from compile.stage import SOC_ARTEFACTS
 from drivelake.declaration import Declaration
 from resources import LakeResource
@@ -41,8 +41,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
             published,
             lake,
             {
-                "parity figure": picture(version.path("parity.svg").read_text(encoding="utf-8"), "float beside compiled"),
-                "error histogram": picture(version.path("errors.svg").read_text(encoding="utf-8"), "compiled minus float"),
+                **figures(version),
                 "measured": dg.MetadataValue.md(markdown_table(("group", "value", "measured"), numbers)),
                 "gates": gate_table(published.decisions),
                 "file table": dg.MetadataValue.md(markdown_table(("file", "bytes", "sha256"), files)),

@@ -52,11 +52,11 @@ class Strict(BaseModel):
 class Ingest(Strict):
     """Where drives arrive and when one counts as complete."""
 
-    inbox: str = Field("inbox", description="folder of drives, absolute or relative to the lake")
-    marker: str | None = Field(None, description="a drive is complete once this file exists in it")
-    quiet_s: float = Field(30.0, ge=0, description="without a marker: complete after this long without a change")
+    inbox: str = Field(default="inbox", description="folder of drives, absolute or relative to the lake")
+    marker: str | None = Field(default=None, description="a drive is complete once this file exists in it")
+    quiet_s: float = Field(default=30.0, ge=0, description="without a marker: complete after this long without a change")
     copy_up_to_mb: float = Field(
-        1024.0, ge=0, description="a log up to this size is copied into the store; a larger one is registered where it is"
+        default=1024.0, ge=0, description="a log up to this size is copied into the store; a larger one is registered where it is"
     )
 
 
@@ -65,14 +65,14 @@ class Alignment(Strict):
 
     own: str = Field(description="a value sensor on this clock")
     reference: str = Field(description="a value sensor on the reference clock, same quantity and unit")
-    max_offset_ms: float = Field(2000.0, gt=0, description="the largest offset searched, either way")
-    max_drift_ppm: float = Field(200.0, ge=0, description="the largest drift accepted, either way")
+    max_offset_ms: float = Field(default=2000.0, gt=0, description="the largest offset searched, either way")
+    max_drift_ppm: float = Field(default=200.0, ge=0, description="the largest drift accepted, either way")
 
 
 class Clock(Strict):
     """One clock domain of a rig. Without ``align`` its stamps are taken as they are, plus ``offset_ns``."""
 
-    offset_ns: int = Field(0, description="reference time = native time + offset")
+    offset_ns: int = Field(default=0, description="reference time = native time + offset")
     align: Alignment | None = None
 
     @model_validator(mode="after")
@@ -87,13 +87,15 @@ class Sensor(Strict):
 
     log: str = Field(description="glob of the log's file name inside the drive, e.g. camera*.mcap")
     channel: str = Field(description="MCAP topic, MDF4 channel, or Message.Signal of a CAN database")
-    field: str | None = Field(None, description="field of the message, dotted; MCAP values only")
+    field: str | None = Field(default=None, description="field of the message, dotted; MCAP values only")
     kind: Literal["value", "payload"] = "value"
-    stamp: Literal["receive", "publish", "sensor"] = Field("receive", description="which stamp of the sample counts")
-    clock: str = Field("reference", description="the clock domain that the stamp was taken on")
+    stamp: Literal["receive", "publish", "sensor"] = Field(default="receive", description="which stamp of the sample counts")
+    clock: str = Field(default="reference", description="the clock domain that the stamp was taken on")
     rule: Literal["nearest", "previous", "linear"] = "nearest"
-    tolerance_ms: float = Field(100.0, gt=0, description="a sample older (or, for nearest, further) than this is not used")
-    unit: str = Field("", description="SI unit of the column, for people and for the checks")
+    tolerance_ms: float = Field(
+        default=100.0, gt=0, description="a sample older (or, for nearest, further) than this is not used"
+    )
+    unit: str = Field(default="", description="SI unit of the column, for people and for the checks")
     required: bool = Field(default=True, description="a drive without it is left out, with the reason")
 
     @model_validator(mode="after")
@@ -106,9 +108,9 @@ class Sensor(Strict):
 class Rig(Strict):
     """Sensors of one vehicle layout, and which of them ticks."""
 
-    drives: str = Field("*", description="glob of the drive names recorded with this rig; the first match counts")
+    drives: str = Field(default="*", description="glob of the drive names recorded with this rig; the first match counts")
     reference: str = Field(description="the sensor whose samples are the ticks of the frames")
-    databases: tuple[str, ...] = Field((), description="CAN databases (DBC): globs of file names inside the drive")
+    databases: tuple[str, ...] = Field(default=(), description="CAN databases (DBC): globs of file names inside the drive")
     clocks: dict[str, Clock] = Field(default_factory=dict)
     sensors: dict[str, Sensor]
 
@@ -137,9 +139,9 @@ class Split(Strict):
     """Shares of the splits. A drive falls into one by its name alone, so it never changes sides as the lake grows."""
 
     seed: int = 0
-    train: float = Field(0.6, gt=0, lt=1)
-    validation: float = Field(0.2, gt=0, lt=1)
-    test: float = Field(0.2, gt=0, lt=1)
+    train: float = Field(default=0.6, gt=0, lt=1)
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
     assign: dict[str, Literal["train", "validation", "test"]] = Field(
         default_factory=dict, description="globs of drive names that are put by hand; the first match counts"
     )
@@ -159,18 +161,18 @@ class Dataset(Strict):
     payload: str = Field(description="the payload sensor whose pictures are packed")
     slices: dict[str, str] = Field(default_factory=dict, description="slice name -> SQL expression over the selection")
     split: Split = Split()
-    rows_min: int = Field(1, ge=1, description="fewer rows than this in any split is an error")
+    rows_min: int = Field(default=1, ge=1, description="fewer rows than this in any split is an error")
 
 
 class Training(Strict):
     """One training run on the CPU or under torchrun; everything that decides the weights."""
 
     seed: int = 0
-    epochs: int = Field(8, ge=1)
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    epochs: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
 class SearchRange(Strict):
@@ -184,8 +186,8 @@ class SearchRange(Strict):
 class Search(Strict):
     """A short study before the training; its best values replace those of ``training``."""
 
-    trials: int = Field(3, ge=1)
-    epochs: int = Field(2, ge=1)
+    trials: int = Field(default=3, ge=1)
+    epochs: int = Field(default=2, ge=1)
     seed: int = 0
     space: dict[Literal["learning_rate", "weight_decay", "dropout"], SearchRange]
 
@@ -195,9 +197,9 @@ class Model(Strict):
 
     dataset: str
     targets: tuple[str, ...] = Field(min_length=1, description="value columns of the dataset, predicted from the picture")
-    input_width: int = Field(160, ge=16, le=1920)
-    input_height: int = Field(120, ge=16, le=1200)
-    channels: int = Field(16, ge=4, le=128, description="width of the first convolution")
+    input_width: int = Field(default=160, ge=16, le=1920)
+    input_height: int = Field(default=120, ge=16, le=1200)
+    channels: int = Field(default=16, ge=4, le=128, description="width of the first convolution")
     augment_flip: bool = Field(default=False, description="mirror pictures and negate all targets, half of the time")
     training: Training = Training()
     search: Search | None = None
@@ -207,10 +209,10 @@ class Target(Strict):
     """A compile target."""
 
     kind: Literal["portable", "snapdragon"]
-    calibration_rows: int = Field(128, ge=8)
-    parity_rows: int = Field(64, ge=1, description="validation rows that the compiled model is compared on")
-    soc_model: int = Field(52, description="snapdragon only: Qualcomm SoC number, 52 is SA8255 (HTP v73)")
-    dsp_arch: int = Field(73, description="snapdragon only: the HTP architecture the binary must carry")
+    calibration_rows: int = Field(default=128, ge=8)
+    parity_rows: int = Field(default=64, ge=1, description="validation rows that the compiled model is compared on")
+    soc_model: int = Field(default=52, description="snapdragon only: Qualcomm SoC number, 52 is SA8255 (HTP v73)")
+    dsp_arch: int = Field(default=73, description="snapdragon only: the HTP architecture the binary must carry")
 
 
 class Criterion(Strict):
@@ -230,8 +232,10 @@ class Criterion(Strict):
 class Gates(Strict):
     """Criteria that the consuming stage checks before it works or publishes."""
 
-    checkpoint: tuple[Criterion, ...] = Field((), description="over metrics.json of a checkpoint, before it is compiled")
-    artefact: tuple[Criterion, ...] = Field((), description="over parity and task metric of an artefact, before it is published")
+    checkpoint: tuple[Criterion, ...] = Field(default=(), description="over metrics.json of a checkpoint, before it is compiled")
+    artefact: tuple[Criterion, ...] = Field(
+        default=(), description="over parity and task metric of an artefact, before it is published"
+    )
 
 
 Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]

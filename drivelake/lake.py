@@ -28,14 +28,12 @@ from pathlib import Path
 from drivelake.declaration import Declaration, load_declaration, parse_declaration
 from drivelake.errors import NotFound, VerificationFailed
 from drivelake.manifest import Input, Manifest
-from drivelake.versions import EmbeddedStore, publish
+from drivelake.versions import MANIFEST, EmbeddedStore, publish
 
-__all__ = ["LAKE_ENV", "MANIFEST", "Lake", "Version", "find_lake"]
+__all__ = ["LAKE_ENV", "Lake", "Version", "find_lake"]
 
 LAKE_ENV = "DRIVELAKE_LAKE"
-MANIFEST = "manifest.json"
 DECLARATION = "lakehouse.yaml"
-TRAILER = "Drivelake-Version"
 
 
 @dataclass(frozen=True)
@@ -168,23 +166,20 @@ class Lake:
 
     def publish(self, manifest: Manifest, folder: Path, *, run_id: str, on_step: Callable[[str], None]) -> tuple[Version, bool]:
         """Make a signed version visible at main in one atomic merge; the same version again changes nothing."""
-        before = self.store.resolve("main")
+        try:
+            new = self.head(manifest.asset, manifest.partition).digest != manifest.version
+        except NotFound:
+            new = True
         commit = publish(
             self.store,
             manifest.name,
             folder,
             manifest.canonical(),
             message=f"{manifest.name}: version {manifest.version[:12]}",
-            metadata={TRAILER: f"{manifest.name} {manifest.version}", "Drivelake-Run": run_id},
+            metadata={"Drivelake-Run": run_id},
             on_step=on_step,
         )
-        return self._read(commit, manifest.name), commit != before and self._is_new(before, manifest)
-
-    def _is_new(self, before: str, manifest: Manifest) -> bool:
-        try:
-            return self._read(before, manifest.name).digest != manifest.version
-        except NotFound:
-            return True
+        return self._read(commit, manifest.name), new
 
     def _read(self, ref: str, path: str) -> Version:
         raw = self.store.read(ref, path, MANIFEST)

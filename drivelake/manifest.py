@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -191,7 +191,7 @@ def merkle_root(leaves: Iterable[bytes]) -> bytes:
     return root
 
 
-def tool_versions(names: Iterable[str], found: Mapping[str, str] | None = None) -> dict[str, str]:
+def tool_versions(names: Iterable[str]) -> dict[str, str]:
     """Installed versions of the named distributions, with Python's own."""
     versions = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **versions, **(found or {})}
+    return {"python": platform.python_version(), **versions}

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from pydantic import JsonValue
-
 from drivelake.errors import NotFound
 from drivelake.lake import Lake, Version
 from drivelake.manifest import Input, Manifest, Reference, check_partition, hash_folder, tool_versions
@@ -76,7 +74,7 @@ class Recipe:
     """What goes into a version, known before anything is made."""
 
     code_version: str
-    parameters: Mapping[str, JsonValue]
+    parameters: Mapping[str, object]
     inputs: tuple[Version, ...] = ()
 
     def input(self, asset: str) -> Version:
@@ -88,9 +86,8 @@ class Recipe:
 class Made:
     """What a stage says about the folder it filled; all of it deterministic."""
 
-    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
-    tools: Mapping[str, str] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
     name_files: bool = False  # the signed statement names each file, so that a binary alone finds its lineage
     note: str = ""  # handed back to Stage.published
@@ -167,13 +164,14 @@ def materialise(
         out.mkdir()
         made = stage.make(lake, partition, recipe, out, progress)
         on_step("made")
-        manifest = planned(stage.asset, partition, recipe).model_copy(
-            update={
-                "files": hash_folder(out),
-                "references": made.references,
-                "tools": tool_versions(stage.tools, made.tools),
-                "facts": dict(made.facts),
-            }
+        manifest = planned(
+            stage.asset,
+            partition,
+            recipe,
+            files=hash_folder(out),
+            references=made.references,
+            tools=tool_versions(stage.tools),
+            facts=made.facts,
         )
         on_step("hashed")
         notary.attest(manifest, made, run)
@@ -213,15 +211,16 @@ def _difference(was: Manifest, now: Manifest) -> str | None:
     return f"{len(moved)} input(s) changed: {', '.join(moved[:3])}{' …' if len(moved) > 3 else ''}"
 
 
-def planned(asset: str, partition: str, recipe: Recipe) -> Manifest:
-    """The manifest as far as it is known before anything is made; its ``recipe`` says whether a version is still current."""
+def planned(asset: str, partition: str, recipe: Recipe, **made: object) -> Manifest:
+    """The manifest as far as it is known; its ``recipe`` says whether a version is still current.
+
+    Args:
+        asset: the noun.
+        partition: its key.
+        recipe: what goes in.
+        made: files, references, tools and facts, once they are there.
+    """
     inputs = sorted((v.as_input() for v in recipe.inputs), key=lambda i: (i.asset, i.partition))
-    return Manifest(
-        asset=asset,
-        partition=partition,
-        files=(),
-        inputs=tuple(inputs),
-        code_version=recipe.code_version,
-        parameters=dict(recipe.parameters),
-        tools={},
-    )
+    known = {"asset": asset, "partition": partition, "inputs": inputs, "code_version": recipe.code_version}
+    nothing: dict[str, object] = {"files": (), "tools": {}}
+    return Manifest.model_validate({**known, "parameters": dict(recipe.parameters), **nothing, **made})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import JsonValue
 
 from drivelake.datasets.leakage import Ancestry, LeakageCheck
 from drivelake.datasets.select import DriveFrames, selection
@@ -89,7 +87,7 @@ def curate(
     out: Path,
     scratch: Path,
     progress: Callable[[str], None],
-) -> dict[str, JsonValue]:
+) -> dict[str, object]:
     """Write ``rows.parquet``, ``shards/`` and ``card.json`` into ``out``; gives the card.
 
     Args:
@@ -108,7 +106,7 @@ def curate(
         raise DatasetError(f"No drive can give rows: {reasons}.", next_step="drivelake inspect a drive; ingest more")
     (out / "shards").mkdir()
     check = LeakageCheck()
-    spans: dict[str, list[int]] = defaultdict(list)
+    spans: dict[str, tuple[int, int]] = {}
     with selection(dataset, [d.frames for d in drives], scratch, batch_rows=BATCH_ROWS) as reader, ExitStack() as stack:
         schema = _row_schema(reader.schema, dataset)
         pictures = Pictures({d.frames.drive: d for d in drives}, stack)
@@ -143,46 +141,56 @@ def _row_schema(selected: pa.Schema, dataset: Dataset) -> pa.Schema:
         and f.name not in {"frame", "t_ns", *pointer} and not f.name.endswith(("_age_ns", "_chunk", "_offset", "_bytes"))
     ]  # fmt: skip
     slices = [f"slice_{name}" for name in dataset.slices]
-    return pa.schema(
-        [("drive", pa.string()), ("frame", pa.int64()), ("t_ns", pa.int64()), ("split", pa.string())]
+    keys: list[tuple[str, pa.DataType]] = [
+        ("drive", pa.string()),
+        ("frame", pa.int64()),
+        ("t_ns", pa.int64()),
+        ("split", pa.string()),
+    ]
+    fields: list[tuple[str, pa.DataType]] = (
+        keys
         + [(f.name, pa.float64()) for f in values]
         + [(name, pa.string()) for name in slices]
         + [("shard", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64())]
     )
+    return pa.schema(fields)
 
 
 def _pack(
     batch: pa.RecordBatch, dataset: Dataset, schema: pa.Schema, pictures: Pictures, shards: Shards, check: LeakageCheck,
-    spans: dict[str, list[int]],
+    spans: dict[str, tuple[int, int]],
 ) -> pa.Table:  # fmt: skip
     """One batch of rows with their pictures written to the shards; rows without a picture are not rows."""
     table = pa.Table.from_batches([batch]).filter(batch.column(f"{dataset.payload}_log").is_valid())
-    pointer = zip(*(table.column(f"{dataset.payload}_{p}").to_pylist() for p in ("log", "chunk", "offset", "bytes")), strict=True)
-    drives, times = table.column("drive").to_pylist(), table.column("t_ns").to_pylist()
-    splits = [split_of(drive, dataset.split) for drive in drives]
+    splits: list[str] = []
     placed: list[tuple[str, int, int]] = []
-    for drive, t_ns, split, (log, chunk, offset, size) in zip(drives, times, splits, pointer, strict=True):
+    columns = ("drive", "t_ns", *(f"{dataset.payload}_{part}" for part in ("log", "chunk", "offset", "bytes")))
+    for row in table.select(columns).to_pylist():
+        drive, t_ns, log, chunk, offset, size = (row[name] for name in columns)
         picture = pictures.read(drive, log, chunk, offset, size)
         if not picture.startswith(JPEG_MAGIC):
             raise DatasetError(
                 f"{drive}/{log}: the payload at {chunk}+{offset} starts with {picture[:4].hex()}, expected a JPEG (ffd8ff).",
                 next_step="declare a JPEG topic as the dataset's payload",
             )
-        shard, at = shards.add(picture)
-        placed.append((shard, at, size))
-        check.picture(split, hashlib.sha256(picture).digest())
-        spans[drive] = [min(spans[drive][0], t_ns), max(spans[drive][1], t_ns)] if drive in spans else [t_ns, t_ns]
+        splits.append(split_of(drive, dataset.split))
+        placed.append((*shards.add(picture), size))
+        check.picture(splits[-1], hashlib.sha256(picture).digest())
+        first, last = spans.get(drive, (t_ns, t_ns))
+        spans[drive] = (min(first, t_ns), max(last, t_ns))
     added = {
         "split": pa.array(splits, pa.string()),
         "shard": pa.array([p[0] for p in placed], pa.string()),
         "offset": pa.array([p[1] for p in placed], pa.int64()),
         "bytes": pa.array([p[2] for p in placed], pa.int64()),
     }
-    columns = [added[f.name] if f.name in added else table.column(f.name).cast(f.type) for f in schema]
-    return pa.table(columns, schema=schema)
+    arrays = [added[f.name] if f.name in added else table.column(f.name).cast(f.type) for f in schema]
+    return pa.table(arrays, schema=schema)
 
 
-def _note_ancestry(dataset: Dataset, drives: Sequence[SourceDrive], spans: Mapping[str, list[int]], check: LeakageCheck) -> None:
+def _note_ancestry(
+    dataset: Dataset, drives: Sequence[SourceDrive], spans: Mapping[str, tuple[int, int]], check: LeakageCheck
+) -> None:
     for source in drives:
         name = source.frames.drive
         if name in spans:
@@ -191,7 +199,7 @@ def _note_ancestry(dataset: Dataset, drives: Sequence[SourceDrive], spans: Mappi
             check.drives.append(Ancestry(name, split, source.raw_sha256, source.frames.vehicle, first, last))
 
 
-def _card(dataset: Dataset, rows: Path, check: LeakageCheck, left_out: Mapping[str, str]) -> dict[str, JsonValue]:
+def _card(dataset: Dataset, rows: Path, check: LeakageCheck, left_out: Mapping[str, str]) -> dict[str, object]:
     """Counts and ranges read back from the rows as written.
 
     Raises:
@@ -206,9 +214,9 @@ def _card(dataset: Dataset, rows: Path, check: LeakageCheck, left_out: Mapping[s
                 f"{'; '.join(small)} row(s), expected at least {dataset.rows_min} in every split.",
                 next_step="ingest more drives, or change split.seed or rows_min",
             )
-        slices: dict[str, JsonValue] = {}
+        slices = {}
         for name in dataset.slices:
-            counts: dict[str, JsonValue] = {}
+            counts = {}
             for value, *numbers in database.execute(
                 f"SELECT coalesce(\"slice_{name}\", '(none)') AS value, "
                 + ", ".join(f"count(*) FILTER (split = '{s}')" for s in SPLITS)
@@ -225,7 +233,7 @@ def _card(dataset: Dataset, rows: Path, check: LeakageCheck, left_out: Mapping[s
         "slices": slices,
         "values": values,
         "left_out": dict(sorted(left_out.items())),
-        "leakage": {"shared": check.shared(), "distinct_pictures": dict(check.counts())},  # type: ignore[dict-item]
+        "leakage": {"shared": check.shared(), "distinct_pictures": dict(check.counts())},
     }
 
 
@@ -238,7 +246,7 @@ def _value_names(rows: Path) -> list[str]:
     return [f.name for f in schema if pa.types.is_float64(f.type)]
 
 
-def _range(database: duckdb.DuckDBPyConnection, name: str) -> dict[str, JsonValue]:
+def _range(database: duckdb.DuckDBPyConnection, name: str) -> dict[str, object]:
     low, high, mean, std, nulls = database.execute(
         f'SELECT min("{name}"), max("{name}"), avg("{name}"), stddev_pop("{name}"), count(*) - count("{name}") FROM rows'
     ).fetchall()[0]

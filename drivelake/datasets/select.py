@@ -92,7 +92,8 @@ def _lock(database: duckdb.DuckDBPyConnection, folder: Path, drives: Sequence[Dr
         f"CREATE VIEW frames AS SELECT drives.* EXCLUDE (filename), f.* EXCLUDE (filename) "
         f"FROM read_parquet([{listed}], union_by_name = true, filename = true) f JOIN drives USING (filename)"
     )
-    database.execute(f"SET allowed_directories = ['{_quoted(folder)}']")
+    # links are resolved before they are compared, so a folder of links cannot be allowed as a folder
+    database.execute(f"SET allowed_paths = [{listed}]")
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
 

@@ -1,0 +1,50 @@
+"""The stage checkpoints. Belongs here: which dataset and which model go in. Never here: training."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import rfc8785
+from pydantic import JsonValue
+
+from drivelake.errors import NotFound
+from drivelake.lake import Lake
+from drivelake.learning import learn
+from drivelake.stage import Made, Progress, Recipe, Stage, planned
+
+__all__ = ["CHECKPOINTS", "Checkpoints"]
+
+
+class Checkpoints(Stage):
+    """A trained network with its metrics beside two baselines."""
+
+    asset = "checkpoints"
+    tools = ("torch", "optuna", "numpy", "simplejpeg", "pillow")
+
+    def recipe(self, lake: Lake, partition: str) -> Recipe:
+        """The declared model and the dataset it names."""
+        model = lake.declaration.models.get(partition)
+        if model is None:
+            raise NotFound(f"No model {partition!r} is declared.", next_step="add it under models in lakehouse.yaml")
+        dataset = lake.head("curated_datasets", model.dataset)
+        return Recipe(code_version="1", parameters=model.model_dump(mode="json"), inputs=(dataset,))
+
+    def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
+        """Search, train, evaluate. The study outlives a killed run: its key is what it was asked to search."""
+        dataset = recipe.input("curated_datasets")
+        key = hashlib.sha256(rfc8785.dumps([dataset.digest, planned(self.asset, partition, recipe).parameters])).hexdigest()[:16]
+        with lake.scratch(f"learn-{partition}") as scratch:
+            metrics = learn(
+                dataset.view(scratch),
+                lake.declaration.models[partition],
+                out,
+                study_path=lake.root / "studies.sqlite",
+                study_key=f"{partition}-{key}",
+                progress=progress,
+            )
+        facts: dict[str, JsonValue] = {split: metrics[split] for split in ("validation", "test")}
+        return Made(facts=facts)
+
+
+CHECKPOINTS = Checkpoints()

@@ -1,0 +1,187 @@
+"""The few calls of asammdf that this room makes, with types, one way of failing, and its traps kept here.
+
+Belongs here: opening, groups, samples and times of a window of records. Never here: tables, names, units, CAN.
+
+`MDF.select` reads whole channels whatever `record_count` says, and `MDF.iter_groups` ends a group silently where a block
+does not inflate; only `get` and `get_master` are bounded by the window and raise.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivelake.errors import LogDamaged
+from drivelake.logs.mcap_records import RESTORE
+
+if TYPE_CHECKING:
+    from asammdf import MDF
+
+__all__ = [
+    "Channel",
+    "Group",
+    "asammdf_errors",
+    "groups_of",
+    "opened",
+    "read_samples",
+    "read_stamps_ns",
+    "start_ns",
+    "text_encoding",
+]
+
+LOCAL_TIME = 1  # hd_time_flags
+NS_PER_S = 1_000_000_000
+# half of int64, so that the sum with the start time fits as well
+SECONDS_MAX = (1 << 62) / NS_PER_S
+
+# cn_data_type of MDF 4; before, text is Latin-1. Text made by a conversion is UTF-8 in MDF 4.
+ENCODINGS = {6: "latin-1", 7: "utf-8", 8: "utf-16-le", 9: "utf-16-be"}
+# cc_type of conversions that give text: MDF 4 value, range, text and bit field to text; MDF 3 value and range to text
+TEXT_CONVERSIONS = {"4": (7, 8, 10, 11), "3": (11, 12), "2": (11, 12)}
+
+# What asammdf 8.8.28 raises on damaged or unusual files, found by reading its `raise` statements and by flipping bits.
+# Beside its own MdfException, which derives from Exception alone and joins these in `asammdf_errors`: ValueError (numpy
+# shapes and buffers, text encodings), LookupError (links to blocks that are not there), TypeError and AttributeError (a
+# block of another kind than expected), struct.error and zlib.error (short or broken bytes), ArithmeticError (sizes and
+# dates out of range), RuntimeError (its invariants; RecursionError is one), AssertionError, MemoryError (a length that
+# cannot be), SystemError (its C extension returns a value and sets an exception). Not OSError: a disk that fails is no damage of the log.
+FAMILIES = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
+    MemoryError,
+    SystemError,
+)
+
+
+class _Conversion(Protocol):
+    conversion_type: int
+
+
+class Channel(Protocol):
+    """What MDF 3 and MDF 4 channels have in common here."""
+
+    name: str
+    channel_type: int
+    data_type: int
+    conversion: _Conversion | None
+
+
+class _ChannelGroup(Protocol):
+    cycles_nr: int
+    samples_byte_nr: int
+
+
+class Group(Protocol):
+    """What MDF 3 and MDF 4 groups have in common here."""
+
+    channels: Sequence[Channel]
+    channel_group: _ChannelGroup
+
+
+@contextmanager
+def asammdf_errors(what: str) -> Iterator[None]:
+    """Turns what asammdf raises on damage into :class:`LogDamaged`, with its class and text."""
+    from asammdf.blocks.utils import MdfException
+
+    try:
+        yield
+    except (MdfException, *FAMILIES) as error:
+        raise LogDamaged(f"asammdf cannot read {what}: {type(error).__name__}: {error}", next_step=RESTORE) from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[MDF]:
+    """The file, open.
+
+    Raises:
+        LogDamaged: asammdf cannot open it.
+    """
+    from asammdf import MDF
+
+    with asammdf_errors(path.name):
+        # its own pass over the frames holds all ids of a file; asammdf takes the argument, its types do not name it
+        mdf = MDF(path, process_bus_logging=False)  # type: ignore[call-arg]
+    try:
+        yield mdf
+    finally:
+        mdf.close()
+
+
+def groups_of(mdf: MDF) -> Sequence[Group]:
+    """Groups in file order."""
+    return cast("Sequence[Group]", mdf.groups)
+
+
+def start_ns(mdf: MDF, notes: list[str]) -> int:
+    """Start of the measurement, UTC ns: ``abs_time`` where the header has one, else its date and time."""
+    header: object = mdf.header
+    if getattr(header, "time_flags", 0) & LOCAL_TIME:
+        notes.append("The start time is local time of an unknown zone; it was taken as UTC.")
+    if stamp := getattr(header, "abs_time", 0):
+        return int(stamp)
+    start: datetime = mdf.header.start_time
+    return int(start.timestamp()) * NS_PER_S + start.microsecond * 1000
+
+
+def text_encoding(mdf: MDF, channel: Channel) -> str | None:
+    """How the text of a channel is encoded; None for a channel of numbers or bytes."""
+    modern = mdf.version >= "4"
+    conversion = channel.conversion
+    if conversion is not None and conversion.conversion_type in TEXT_CONVERSIONS[mdf.version[0]]:
+        return "utf-8" if modern else "latin-1"
+    return ENCODINGS.get(channel.data_type) if modern else None
+
+
+def read_samples(
+    mdf: MDF, group: int, index: int, offset: int, count: int
+) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+    """Physical samples of a channel, and which of them are invalid.
+
+    Raises:
+        LogDamaged: asammdf cannot read them, or gives fewer than ``count``.
+    """
+    name = groups_of(mdf)[group].channels[index].name
+    with asammdf_errors(f"channel {name!r} of group {group}"):
+        found = mdf.get(
+            group=group, index=index, samples_only=True, ignore_invalidation_bits=True, record_offset=offset, record_count=count
+        )
+    samples, invalid = cast("tuple[NDArray[np.generic], NDArray[np.bool_] | None]", found)
+    if len(samples) != count:
+        raise LogDamaged(
+            f"Channel {name!r} of group {group} has {len(samples)} samples at record {offset}, its master {count}.",
+            next_step=RESTORE,
+        )
+    return samples, None if invalid is None else np.asarray(invalid, bool)
+
+
+def read_stamps_ns(mdf: MDF, group: int, start: int, offset: int, count: int) -> NDArray[np.int64]:
+    """Receive stamps, UTC ns: start of the measurement plus the master channel; fewer than ``count`` at the end.
+
+    Raises:
+        LogDamaged: asammdf cannot read them, or a time is no number or does not fit into int64.
+    """
+    with asammdf_errors(f"the time of group {group}"):
+        seconds = np.asarray(mdf.get_master(group, record_offset=offset, record_count=count), np.float64)
+    sound = np.abs(seconds) < SECONDS_MAX
+    if not sound.all():
+        wrong = int(np.argmin(sound))
+        raise LogDamaged(f"Group {group} has the time {seconds[wrong]} s at record {offset + wrong}.", next_step=RESTORE)
+    # whole seconds apart, so that the product stays small enough to round to the nanosecond
+    whole = np.floor(seconds)
+    fraction = np.rint((seconds - whole) * NS_PER_S).astype(np.int64)
+    return start + whole.astype(np.int64) * NS_PER_S + fraction

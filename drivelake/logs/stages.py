@@ -1,0 +1,184 @@
+"""The stages raw_logs and signals: landing a drive's files, and turning its sound logs into tables.
+
+Belongs here: what is copied, registered, quarantined. Never here: parsing a format (the readers do).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import yaml
+from pydantic import JsonValue
+
+from drivelake.catalogue import Catalogue, drive_files, signature
+from drivelake.errors import EmptyDrive, InputError, LogDamaged
+from drivelake.lake import Lake, Version
+from drivelake.logs import inspect_log, is_log, write_signals
+from drivelake.manifest import CHUNK_BYTES, Reference, hash_file
+from drivelake.stage import Made, Progress, Recipe, Stage
+
+__all__ = ["RAW_LOGS", "SIGNALS", "RawLogs", "Signals", "log_paths"]
+
+SIDECAR = "drive.yaml"
+READERS = ("asammdf", "cantools", "mcap", "mcap-ros2-support", "pyarrow", "numpy")
+
+
+class RawLogs(Stage):
+    """A drive's files as they landed, hashed, with a health report a log; a damaged log is quarantined, the rest goes on."""
+
+    asset = "raw_logs"
+    tools = READERS
+
+    def recipe(self, lake: Lake, partition: str) -> Recipe:
+        """Nothing in the lake goes in; what stands in the inbox decides."""
+        lake.drive_folder(partition)
+        return Recipe(code_version="1", parameters={"copy_up_to_mb": lake.declaration.ingest.copy_up_to_mb})
+
+    def changed_outside(self, lake: Lake, partition: str) -> str | None:
+        """A file of the drive was replaced since it landed; a drive gone from the inbox has not changed."""
+        folder = lake.inbox / partition
+        if not folder.is_dir():
+            return None
+        row = Catalogue(lake.root / "catalogue.sqlite").row(partition)
+        return None if row and row.landed == signature(folder) else "files in the inbox changed"
+
+    def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:  # noqa: ARG002 - every stage
+        """Copy or register each file while hashing it, then read every log to its end."""
+        folder = lake.drive_folder(partition)
+        before = signature(folder)
+        files = drive_files(folder)
+        if not any(is_log(path) for path in files):
+            raise EmptyDrive(
+                f"Drive {partition!r} holds {len(files)} file(s) and no log (.mcap, .mf4, .mdf).",
+                next_step=f"put its logs into {folder}, or remove the folder",
+            )
+        limit = lake.declaration.ingest.copy_up_to_mb * 1e6
+        reports: dict[str, JsonValue] = {}
+        references: list[Reference] = []
+        quarantined: dict[str, JsonValue] = {}
+        for path in files:
+            name = path.relative_to(folder).as_posix()
+            read = path
+            try:
+                if path.stat().st_size > limit:
+                    size, digest = hash_file(path)
+                    references.append(Reference(path=f"logs/{name}", bytes=size, sha256=digest, uri=path.as_uri()))
+                else:
+                    read = out / "logs" / name
+                    _copy(path, read)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {error}.", next_step="check its rights and the disk") from None
+            if is_log(path):
+                report = inspect_log(read, name=name)
+                reports[name] = report.as_dict()
+                if report.damage:
+                    quarantined[name] = report.damage[0]
+                    progress(f"quarantined {name}: {report.damage[0]}")
+        if signature(folder) != before:
+            raise InputError(
+                f"Drive {partition!r} changed while it was read.",
+                next_step="wait until its transfer ends; it will be tried again",
+            )
+        health: dict[str, JsonValue] = {"logs": reports, "quarantined": quarantined}
+        (out / "health.json").write_text(json.dumps(health, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        facts = {"logs": len(reports), "quarantined": quarantined, **_sidecar(folder / SIDECAR)}
+        return Made(facts=facts, references=tuple(references), note=before)
+
+    def published(self, lake: Lake, version: Version, made: Made) -> None:
+        """Remember which state of the inbox this version is, so that an unchanged drive is not read again."""
+        catalogue = Catalogue(lake.root / "catalogue.sqlite")
+        catalogue.land(version.manifest.partition, made.note, time.time())
+
+
+class Signals(Stage):
+    """One table a topic or channel group of the drive's sound logs; pictures as pointers into them."""
+
+    asset = "signals"
+    tools = READERS
+
+    def recipe(self, lake: Lake, partition: str) -> Recipe:
+        """The drive's raw logs, and which of its files are CAN databases."""
+        _, rig = lake.declaration.rig_of(partition)
+        raw = lake.head("raw_logs", partition)
+        return Recipe(code_version="1", parameters={"databases": list(rig.databases)}, inputs=(raw,))
+
+    def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
+        """Read every sound log once, in batches."""
+        raw = recipe.input("raw_logs")
+        _, rig = lake.declaration.rig_of(partition)
+        with lake.scratch(f"view-{partition}") as scratch:
+            paths = log_paths(raw, scratch)
+            quarantined = {str(k): str(v) for k, v in _mapping(raw.manifest.facts["quarantined"]).items()}
+            sound = {name: path for name, path in paths.items() if is_log(path) and name not in quarantined}
+            databases = [p for name, p in sorted(paths.items()) if any(Path(name).match(glob) for glob in rig.databases)]
+            index = write_signals(sound, out, databases=databases, quarantined=quarantined)
+        tables = index["tables"]
+        rows = sum(table["rows"] for table in tables)
+        progress(f"{len(tables)} tables, {rows} rows")
+        return Made(facts={"tables": len(tables), "rows": rows, "quarantined": sorted(quarantined)})
+
+
+def log_paths(raw: Version, view: Path) -> dict[str, Path]:
+    """Readable path of every file of a drive by its name in it; registered logs are hashed before they are read.
+
+    Raises:
+        LogDamaged: a registered log is gone or has other bytes than when it landed.
+    """
+    folder = raw.view(view) / "logs"
+    paths = {
+        entry.path.removeprefix("logs/"): folder / entry.path.removeprefix("logs/")
+        for entry in raw.manifest.files
+        if entry.path.startswith("logs/")
+    }
+    for reference in raw.manifest.references:
+        path = reference.local
+        found = hash_file(path) if path.is_file() else (0, "nothing")
+        if found != (reference.bytes, reference.sha256):
+            raise LogDamaged(
+                f"{path} was registered with {reference.bytes} bytes, SHA-256 {reference.sha256[:12]}; found {found[0]} bytes, {found[1][:12]}.",
+                next_step="put the recorded file back, or ingest the drive again",
+            )
+        paths[reference.path.removeprefix("logs/")] = path
+    return paths
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy in blocks and compare: what landed is what was read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while block := reader.read(CHUNK_BYTES):
+            digest.update(block)
+            writer.write(block)
+    if hash_file(target)[1] != digest.hexdigest():
+        raise InputError(f"{target} does not hold the bytes read from {source}.", next_step="check the disk")
+
+
+def _sidecar(path: Path) -> dict[str, JsonValue]:
+    """Vehicle and tags of ``drive.yaml``; a drive without one has none."""
+    if not path.is_file():
+        return {"vehicle": "", "tags": {}}
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}.", next_step="correct or remove it") from None
+    unknown = sorted(set(_mapping(loaded)) - {"vehicle", "tags"})
+    tags = _mapping(_mapping(loaded).get("tags") or {})
+    if unknown or not all(isinstance(v, str | int | float | bool) for v in tags.values()):
+        raise InputError(
+            f"{path}: expected `vehicle` and `tags` with one value each, found {unknown or tags}.", next_step="correct drive.yaml"
+        )
+    return {"vehicle": str(_mapping(loaded).get("vehicle") or ""), "tags": {str(k): str(v) for k, v in sorted(tags.items())}}
+
+
+def _mapping(value: object) -> dict[str, JsonValue]:
+    if not isinstance(value, dict):
+        raise InputError(f"Expected keys and values, found {type(value).__name__}.", next_step="correct drive.yaml")
+    return value
+
+
+RAW_LOGS = RawLogs()
+SIGNALS = Signals()

@@ -1,0 +1,192 @@
+"""The bytes of every version, by content: DVC's object database on local disk. Belongs here: taking folders in, finding files.
+
+Never here: commits, paths in the lake, who may see what.
+
+What is durable when: a staged folder's files are synced before they get a name in the database, so that no name ever stands
+for bytes a power cut can take; the names, the copies and the ``.dir`` listing are synced before ``stage`` returns.
+Every file of the listing is synced, not the new ones alone: another process may have written an object and not yet synced it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import yaml
+
+from drivelake.errors import StoreError
+from drivelake.versions.durable import sync
+
+if TYPE_CHECKING:
+    from dvc_data.hashfile.db.local import LocalHashFileDB
+    from dvc_objects.fs.base import FileSystem
+
+__all__ = ["DATA", "Objects", "Staged"]
+
+MD5 = re.compile(r"[0-9a-f]{32}")
+DATA = "data"  # the one output of a .dvc file: a folder of this name beside it
+RESTORE = "restore it from a copy of the store, or publish the same version again"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A folder in the object database.
+
+    Attributes:
+        md5: of its listing, ending in ``.dir`` as DVC writes it.
+        size: of all files, in bytes.
+        nfiles: how many there are.
+    """
+
+    md5: str
+    size: int
+    nfiles: int
+
+    def as_dvc(self) -> bytes:
+        """The ``.dvc`` file that stock DVC reads."""
+        return f"outs:\n- md5: {self.md5}\n  size: {self.size}\n  nfiles: {self.nfiles}\n  hash: md5\n  path: {DATA}\n".encode()
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str) -> Staged:
+        """What ``as_dvc`` wrote.
+
+        Raises:
+            StoreError: anything else.
+        """
+        try:
+            (out,) = yaml.safe_load(raw)["outs"]
+            found = cls(md5=str(out["md5"]), size=int(out["size"]), nfiles=int(out["nfiles"]))
+        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{where} is no .dvc file of one folder: {error}.", next_step="restore it from a copy of the store"
+            ) from error
+        if not MD5.fullmatch(found.md5.removesuffix(".dir")) or not found.md5.endswith(".dir"):
+            raise StoreError(
+                f"{where} names {found.md5!r}, expected an MD5 and .dir.", next_step="restore it from a copy of the store"
+            )
+        return found
+
+
+class Objects:
+    """The database below ``root``, in the layout of a DVC remote: ``files/md5/<2 digits>/<30 digits>``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._files = root / "files" / "md5"
+
+    def path(self, md5: str) -> Path:
+        """Where the object of a digest is, or would be."""
+        return self._files / md5[:2] / md5[2:]
+
+    def stage(self, folder: Path) -> Staged:
+        """Take every file below ``folder`` in, by hard link where the file system allows it, else by copy.
+
+        Hard-linked files become read-only. Objects that are there already are kept.
+
+        Raises:
+            StoreError: the folder holds something that is no regular file, or the disk refused.
+        """
+        # Half a second to import, and reading never needs it.
+        from dvc_data.hashfile.build import IgnoreInCollectedDirError, build
+        from dvc_data.hashfile.db.local import LocalHashFileDB
+        from dvc_data.hashfile.tree import Tree
+        from dvc_objects.fs.local import LocalFileSystem
+
+        disk = LocalFileSystem()  # type: ignore[no-untyped-call]  # as below: DVC leaves these untyped
+        database = LocalHashFileDB(disk, str(self._files))  # type: ignore[no-untyped-call]
+        try:
+            sync(_regular_files(folder))
+            _, _, listing = build(database, str(folder), disk, "md5")
+            assert isinstance(listing, Tree), "a folder gives a listing"
+            sources = {entry.value: (str(folder.joinpath(*key)), info.size) for key, info, entry in listing}
+            self._add(database, disk, sources)
+            self._add(database, listing.fs, {listing.oid: (listing.path, len(listing.as_bytes()))})
+            listing.fs.remove(listing.path)  # DVC builds it in a memory that lives as long as the process
+        except IgnoreInCollectedDirError as error:
+            raise StoreError(f"{folder} cannot be stored: {error}.", next_step="leave .dvcignore out of the folder") from error
+        except OSError as error:
+            raise StoreError(f"{folder} could not be stored: {error}.", next_step="free disk space or set the rights") from error
+        return Staged(md5=listing.oid, size=sum(info.size for _, info, _ in listing), nfiles=len(listing))
+
+    def _add(self, database: LocalHashFileDB, source: FileSystem, sources: Mapping[str, tuple[str, int]]) -> None:
+        """Give each source its name in the database; ``sources``: digest -> (path, bytes)."""
+        failures: list[BaseException] = []
+        # Twice: an object of the wrong size is what a power cut left, and DVC keeps any that is read-only; and of
+        # two processes that add the same empty file at once, DVC refuses one.
+        for _ in range(2):
+            there = database.oids_exist(list(sources))  # type: ignore[no-untyped-call]
+            missing = sorted(set(sources) - set(there))
+            paths = [sources[md5][0] for md5 in missing]
+            database.add(
+                paths, source, missing, hardlink=True, check_exists=False, on_error=lambda _, error: failures.append(error)
+            )
+            wrong = [self.path(md5) for md5, (_, size) in sources.items() if not _has_size(self.path(md5), size)]
+            if not wrong:
+                sync(self.path(md5) for md5 in sources)
+                sync({self.path(md5).parent for md5 in sources} | {self._files})
+                return
+            for path in wrong:
+                path.unlink(missing_ok=True)
+        reason = failures[0] if failures else "its size is wrong each time it is written"
+        raise StoreError(
+            f"Object {wrong[0]} could not be written: {reason}.", next_step="check the disk's space, rights and health"
+        )
+
+    def files(self, staged: Staged) -> dict[str, Path]:
+        """The objects of a staged folder by path inside it, sorted. Their bytes are not read here; the listing's are.
+
+        Raises:
+            StoreError: the listing is damaged, or an object it names is gone.
+        """
+        listing = self.path(staged.md5)
+        try:
+            raw = listing.read_bytes()
+        except OSError as error:
+            raise StoreError(f"Object {listing} cannot be read: {error}.", next_step=RESTORE) from error
+        found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+        if f"{found}.dir" != staged.md5:
+            raise StoreError(f"Object {listing} has MD5 {found}, expected {staged.md5.removesuffix('.dir')}.", next_step=RESTORE)
+        files = {_inside(entry["relpath"], listing): self.path(entry["md5"]) for entry in json.loads(raw)}
+        gone = next((path for path in files.values() if not path.exists()), None)
+        if gone is not None:
+            raise StoreError(f"Object {gone} is missing; {listing} names it.", next_step=RESTORE)
+        return files
+
+
+def _regular_files(folder: Path) -> list[str]:
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        for name in (*folders, *files):
+            path = os.path.join(parent, name)  # noqa: PTH118 - a Path for each of 20,000 files costs more than the walk
+            mode = os.lstat(path).st_mode
+            if stat.S_ISREG(mode):
+                found.append(path)
+            elif not stat.S_ISDIR(mode):
+                raise StoreError(
+                    f"{path} is a link or a special file, expected regular files.", next_step="copy what it points at"
+                )
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _inside(relpath: str, listing: Path) -> str:
+    if PurePosixPath(relpath).is_absolute() or ".." in PurePosixPath(relpath).parts:
+        raise StoreError(f"Object {listing} names {relpath!r}, which is outside of the version.", next_step=RESTORE)
+    return relpath

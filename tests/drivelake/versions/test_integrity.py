@@ -1,0 +1,96 @@
+"""A damaged git file is named, by the check and by every read that meets it."""
+
+import subprocess
+
+import pytest
+
+from drivelake.errors import StoreError
+from drivelake.versions import MAIN, EmbeddedStore
+
+PATH = "raw_logs/drive_01"
+
+
+@pytest.fixture
+def filled(store, put_up):
+    for n in range(3):
+        put_up(PATH, {"a": bytes([n])})
+    put_up("signals/drive_01@x=1", {"b": b"2"})
+    return store
+
+
+def damage(file, data):
+    file.unlink(missing_ok=True)
+    file.write_bytes(data)
+
+
+def read_everything(store):
+    for entry in store.history(MAIN):
+        for asset in store.list(entry.commit):
+            for partition in store.list(entry.commit, asset):
+                path = f"{asset}/{partition}"
+                store.read(entry.commit, path, "manifest.json")
+                store.files(entry.commit, path)
+
+
+def test_a_sound_store_passes_and_every_object_was_read(filled):
+    files = list(filled.git_objects(MAIN))
+    assert filled.check_git(MAIN) == len(files) == len(set(files))
+    assert set(files) == {p for p in (filled.root / "repo.git" / "objects").glob("??/*")}
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "removed", "swapped"])
+def test_each_damaged_git_file_is_named_by_the_check_and_by_reading(filled, how):
+    for file in list(filled.git_objects(MAIN)):
+        sound = file.read_bytes()
+        if how == "removed":
+            file.unlink()
+        elif how == "swapped":
+            damage(file, next(p for p in (filled.root / "repo.git" / "objects").glob("??/*") if p != file).read_bytes())
+        else:
+            middle = len(sound) // 2
+            flipped = sound[:middle] + bytes([sound[middle] ^ 0xFF]) + sound[middle + 1 :]
+            damage(file, {"flipped": flipped, "truncated": sound[:middle], "emptied": b""}[how])
+        with pytest.raises(StoreError, match=str(file)):
+            filled.check_git(MAIN)
+        damage(file, sound)
+    assert filled.check_git(MAIN)
+
+
+def test_reading_through_a_damaged_object_names_its_file(filled):
+    met = 0
+    for file in list(filled.git_objects(MAIN)):
+        sound = file.read_bytes()
+        damage(file, sound[:-1])
+        try:
+            read_everything(EmbeddedStore(filled.root))
+        except StoreError as error:
+            assert str(file) in str(error)
+            met += 1
+        damage(file, sound)
+    assert met == filled.check_git(MAIN) - 2, "all but .dvc/config and .dvcignore, which are there for stock DVC"
+
+
+def test_packed_objects_are_checked_by_their_pack(filled):
+    git = ["git", "--git-dir", str(filled.root / "repo.git")]
+    subprocess.run([*git, "gc", "-q"], check=True)
+    store = EmbeddedStore(filled.root)
+    read_everything(store)
+    files = list(store.git_objects(MAIN))
+    assert sorted(file.suffix for file in files) == [".idx", ".pack"]
+    for file in files:
+        sound = file.read_bytes()
+        for at in (len(sound) // 2, len(sound) - 1):
+            damage(file, sound[:at] + bytes([sound[at] ^ 0xFF]) + sound[at + 1 :])
+            with pytest.raises(StoreError, match=r"git object .*objects"):
+                store.check_git(MAIN)
+        damage(file, sound)
+    assert store.check_git(MAIN) == 2
+
+
+def test_a_store_still_takes_versions_after_git_packed_it(filled, put_up, content, branches):
+    subprocess.run(["git", "--git-dir", str(filled.root / "repo.git"), "gc", "-q"], check=True)
+    commit = put_up(PATH, {"a": b"after"}, into=EmbeddedStore(filled.root))
+    assert filled.resolve(MAIN) == commit
+    assert content(filled, MAIN, PATH) == {"a": b"after"}
+    assert branches(filled) == ["main"]
+    assert filled.check_git(MAIN) > 2

@@ -1,0 +1,173 @@
+"""Every drive in the inbox is run once it is ready, once, and no drive stands in another's way."""
+
+import os
+import shutil
+
+import dagster as dg
+import pytest
+
+from definitions import build_defs, dagster_home
+from drivelake.lake import Lake
+from resources import LakeResource
+from sensors.new_drives import ATTEMPTS_MAX, new_drives
+from tests.support import small_declaration
+
+
+class World:
+    """A lake, a real instance on disk, and a daemon that ticks when it is told to."""
+
+    def __init__(self, root, **ingest):
+        self.lake = Lake.create(root / "lake", small_declaration(**ingest))
+        self.instance = dg.DagsterInstance.from_config(str(dagster_home(self.lake.root)))
+        self.defs = build_defs(self.lake.declaration, self.lake.root)
+        self.used: set[str] = set()
+
+    def tick(self):
+        """Evaluate the sensor and do what the daemon does: add partitions, then run each key that was never used."""
+        context = dg.build_sensor_context(instance=self.instance, resources={"lake": LakeResource(root=str(self.lake.root))})
+        result = new_drives(context)
+        for request in result.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        fresh = [r for r in result.run_requests if r.run_key not in self.used]
+        assert len(fresh) == len(result.run_requests), "a used run key never runs again"
+        self.used |= {r.run_key for r in fresh}
+        return result, fresh
+
+    def run(self, requests):
+        """Run what was asked for; gives drive -> whether it succeeded."""
+        job = self.defs.resolve_job_def("ingest")
+        return {
+            r.partition_key: job.execute_in_process(
+                instance=self.instance, partition_key=r.partition_key, tags=dict(r.tags), raise_on_error=False
+            ).success
+            for r in requests
+        }
+
+    def arrive(self, source, name):
+        shutil.copytree(source, self.lake.inbox / name)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+@pytest.fixture
+def drive(generated):
+    return generated / "inbox" / "signals_01"
+
+
+def asked(requests):
+    return sorted(r.partition_key for r in requests)
+
+
+def test_a_new_drive_is_registered_run_once_and_then_left_alone(world, drive):
+    world.arrive(drive, "signals_01")
+    _, requests = world.tick()
+    assert asked(requests) == ["signals_01"]
+    assert world.instance.get_dynamic_partitions("drives") == ["signals_01"]
+    assert world.run(requests) == {"signals_01": True}
+    assert world.lake.partitions("sensor_frames") == ["signals_01"]
+    result, again = world.tick()
+    assert again == []
+    assert "every drive in the inbox is landed" in result.skip_reason.skip_message
+
+
+def test_drives_that_came_while_the_daemon_was_off_are_all_found(world, drive):
+    for name in ("signals_01", "signals_02", "signals_03"):
+        world.arrive(drive, name)
+    assert asked(world.tick()[1]) == ["signals_01", "signals_02", "signals_03"]
+
+
+def test_a_request_that_was_lost_before_it_ran_is_asked_for_again(world, drive):
+    world.arrive(drive, "signals_01")
+    world.tick()
+    assert asked(world.tick()[1]) == ["signals_01"]
+
+
+def test_a_marker_decides_when_it_is_declared(tmp_path, drive):
+    world = World(tmp_path, marker="_COMPLETE")
+    world.arrive(drive, "signals_01")
+    result, requests = world.tick()
+    assert requests == []
+    assert "no _COMPLETE yet" in result.skip_reason.skip_message
+    (world.lake.inbox / "signals_01" / "_COMPLETE").touch()
+    assert asked(world.tick()[1]) == ["signals_01"]
+
+
+def test_without_a_marker_a_drive_must_be_quiet(tmp_path, drive, monkeypatch):
+    world = World(tmp_path, quiet_s=60)
+    now = 1_000_000.0
+    monkeypatch.setattr("sensors.new_drives.time.time", lambda: now)
+    world.arrive(drive, "signals_01")
+    assert world.tick()[1] == []
+    now += 59
+    (world.lake.inbox / "signals_01" / "late.txt").write_text("still being copied")
+    assert world.tick()[1] == []
+    now += 59
+    assert world.tick()[1] == []
+    now += 2
+    assert asked(world.tick()[1]) == ["signals_01"]
+
+
+def test_a_replaced_file_runs_again_and_gives_a_new_version(world, drive, generated):
+    world.arrive(drive, "signals_01")
+    world.run(world.tick()[1])
+    before = world.lake.head("raw_logs", "signals_01").digest
+    shutil.copy(generated / "inbox" / "signals_03" / "can.mf4", world.lake.inbox / "signals_01" / "can.mf4")
+    _, requests = world.tick()
+    assert world.run(requests) == {"signals_01": True}
+    assert world.lake.head("raw_logs", "signals_01").digest != before
+    assert world.lake.version(world.lake.head("signals", "signals_01").manifest.inputs[0]).digest != before
+
+
+def test_a_touched_file_with_the_same_bytes_gives_the_same_version(world, drive):
+    world.arrive(drive, "signals_01")
+    world.run(world.tick()[1])
+    before = world.lake.head("sensor_frames", "signals_01").digest
+    os.utime(world.lake.inbox / "signals_01" / "can.mf4")
+    world.run(world.tick()[1])
+    assert world.lake.head("sensor_frames", "signals_01").digest == before
+    assert world.tick()[1] == []
+
+
+def test_a_failing_drive_does_not_hold_up_others_and_is_given_up_until_its_bytes_change(world, drive):
+    empty = world.lake.inbox / "signals_00"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("no log here")
+    world.arrive(drive, "signals_01")
+    _, requests = world.tick()
+    assert world.run(requests) == {"signals_00": False, "signals_01": True}
+    for _ in range(ATTEMPTS_MAX - 1):
+        _, requests = world.tick()
+        assert world.run(requests) == {"signals_00": False}
+    result, requests = world.tick()
+    assert requests == []
+    assert f"failed {ATTEMPTS_MAX} times" in result.skip_reason.skip_message
+    shutil.copytree(drive, empty, dirs_exist_ok=True)
+    assert world.run(world.tick()[1]) == {"signals_00": True}
+
+
+def test_a_drive_that_is_running_is_not_asked_for_twice(world, drive):
+    world.arrive(drive, "signals_01")
+    _, requests = world.tick()
+    job = world.defs.resolve_job_def("ingest")
+    run = world.instance.create_run_for_job(job_def=job, tags=dict(requests[0].tags), status=dg.DagsterRunStatus.STARTED)
+    assert world.tick()[1] == []
+    world.instance.report_run_failed(run)
+    assert asked(world.tick()[1]) == ["signals_01"]
+
+
+def test_a_folder_with_an_odd_name_is_told_and_skipped(world, drive):
+    world.arrive(drive, "drive 1 (copy)")
+    world.arrive(drive, "signals_01")
+    _, requests = world.tick()
+    assert asked(requests) == ["signals_01"]
+    world.run(requests)
+    result, _ = world.tick()
+    assert "cannot be a partition key" in result.skip_reason.skip_message
+
+
+def test_a_transfer_in_a_hidden_folder_is_no_drive(world, drive):
+    world.arrive(drive, ".signals_01.part")
+    assert world.tick()[1] == []
