@@ -17,7 +17,7 @@ from drivelake.errors import NotFound
 from drivelake.lake import Lake, find_lake
 from resources import LakeResource
 from sensors.catch_up import Outcome, catch_up
-from sensors.jobs import JOBS, build_jobs
+from sensors.jobs import ASSET_JOBS, JOBS
 from sensors.new_drives import new_drives
 from sensors.stale_versions import stale_versions
 
@@ -42,7 +42,7 @@ def build_defs(declaration: Declaration, lake: Path) -> dg.Definitions:
     """The code location of a lake."""
     return dg.Definitions(
         assets=build_assets(declaration),
-        jobs=build_jobs(),
+        jobs=ASSET_JOBS,
         sensors=[new_drives, stale_versions],
         resources={"lake": LakeResource(root=str(lake))},
         executor=dg.in_process_executor,

@@ -26,7 +26,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         group_name="models",
         kinds={"pytorch", "optuna"},
         owners=[declaration.owner],
-        code_version="1",
+        code_version=CHECKPOINTS.code_version,
         pool="train",
         description="A network trained on one dataset, measured by slice beside two baselines fitted on the same split.",
         check_specs=[

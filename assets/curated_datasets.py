@@ -26,7 +26,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         group_name="datasets",
         kinds={"duckdb", "parquet"},
         owners=[declaration.owner],
-        code_version="1",
+        code_version=CURATED_DATASETS.code_version,
         description="A declared SQL selection over the frames of all drives, split by drive, checked for leaks, pictures packed.",
         check_specs=[
             dg.AssetCheckSpec(

@@ -23,7 +23,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         group_name="release",
         kinds={"intoto", "html"},
         owners=[declaration.owner],
-        code_version="1",
+        code_version=EVIDENCE.code_version,
         description="The chain from the binary to the raw bytes, walked and rehashed, with its signed statements and a report.",
         check_specs=[
             dg.AssetCheckSpec("verified", asset="evidence", description="Display only: a chain that disagrees gives no evidence.")

@@ -22,7 +22,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         group_name="drives",
         kinds={"mcap", "mdf4", "dvc"},
         owners=[declaration.owner],
-        code_version="1",
+        code_version=RAW_LOGS.code_version,
         pool="ingest",
         description="The logs of one drive as recorded: hashed at landing, read to their end; damaged ones are quarantined.",
         check_specs=[

@@ -25,7 +25,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         group_name="drives",
         kinds={"parquet"},
         owners=[declaration.owner],
-        code_version="1",
+        code_version=SENSOR_FRAMES.code_version,
         pool="ingest",
         description="One row a tick of the reference camera: for every sensor which sample it holds and how old it is.",
         check_specs=[

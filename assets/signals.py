@@ -23,7 +23,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         group_name="drives",
         kinds={"parquet", "arrow"},
         owners=[declaration.owner],
-        code_version="1",
+        code_version=SIGNALS.code_version,
         pool="ingest",
         description="One Parquet table a topic or channel group, SI units, native stamps; pictures as pointers into the logs.",
     )

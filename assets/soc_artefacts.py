@@ -24,7 +24,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         group_name="release",
         kinds={"onnx", "onnxruntime"},
         owners=[declaration.owner],
-        code_version="1",
+        code_version=SOC_ARTEFACTS.code_version,
         pool="compile",
         description="A compiled binary with its tensor contract and parity against float; published only past both gates.",
         check_specs=[

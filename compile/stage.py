@@ -19,6 +19,7 @@ class SocArtefacts(Stage):
     """A compiled binary with its tensor contract and parity; published only past both gates."""
 
     asset = "soc_artefacts"
+    code_version = "1"
     tools = ("onnx", "onnxruntime", "torch")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
@@ -32,7 +33,7 @@ class SocArtefacts(Stage):
         checkpoint = lake.head("checkpoints", model)
         dataset = lake.version(checkpoint.manifest.inputs[0])
         parameters = {"target": declared.targets[target].model_dump(mode="json"), "gates": declared.gates.model_dump(mode="json")}
-        return Recipe(code_version="1", parameters=parameters, inputs=(checkpoint, dataset))
+        return Recipe(parameters=parameters, inputs=(checkpoint, dataset))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Verify the checkpoint's gate, compile, measure, verify the artefact's gate.

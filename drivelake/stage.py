@@ -73,7 +73,6 @@ class Decision:
 class Recipe:
     """What goes into a version, known before anything is made."""
 
-    code_version: str
     parameters: Mapping[str, object]
     inputs: tuple[Version, ...] = ()
 
@@ -112,6 +111,7 @@ class Stage(ABC):
     """One asset's room, as publishing sees it. Stages hold no state."""
 
     asset: ClassVar[str]
+    code_version: ClassVar[str]  # counted up by hand when the stage would make other bytes from the same inputs
     tools: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -165,7 +165,7 @@ def materialise(
         made = stage.make(lake, partition, recipe, out, progress)
         on_step("made")
         manifest = planned(
-            stage.asset,
+            stage,
             partition,
             recipe,
             files=hash_folder(out),
@@ -195,7 +195,7 @@ def stale_because(stage: Stage, lake: Lake, partition: str) -> str | None:
         recipe = stage.recipe(lake, partition)
     except NotFound as missing:
         return f"an input is missing: {missing.message}"
-    return _difference(head.manifest, planned(stage.asset, partition, recipe))
+    return _difference(head.manifest, planned(stage, partition, recipe))
 
 
 def _difference(was: Manifest, now: Manifest) -> str | None:
@@ -211,16 +211,16 @@ def _difference(was: Manifest, now: Manifest) -> str | None:
     return f"{len(moved)} input(s) changed: {', '.join(moved[:3])}{' …' if len(moved) > 3 else ''}"
 
 
-def planned(asset: str, partition: str, recipe: Recipe, **made: object) -> Manifest:
+def planned(stage: Stage, partition: str, recipe: Recipe, **made: object) -> Manifest:
     """The manifest as far as it is known; its ``recipe`` says whether a version is still current.
 
     Args:
-        asset: the noun.
+        stage: what makes it.
         partition: its key.
         recipe: what goes in.
         made: files, references, tools and facts, once they are there.
     """
     inputs = sorted((v.as_input() for v in recipe.inputs), key=lambda i: (i.asset, i.partition))
-    known = {"asset": asset, "partition": partition, "inputs": inputs, "code_version": recipe.code_version}
+    known = {"asset": stage.asset, "partition": partition, "inputs": inputs, "code_version": stage.code_version}
     nothing: dict[str, object] = {"files": (), "tools": {}}
     return Manifest.model_validate({**known, "parameters": dict(recipe.parameters), **nothing, **made})

@@ -108,15 +108,15 @@ def _run(lake: Lake, defs: dg.Definitions, instance: dg.DagsterInstance, job: st
         )
     except DrivelakeError as refusal:
         return Outcome(job, partition, "failed", str(refusal), time.monotonic() - started)
-    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    told = "; ".join(_words(f) for f in failures)
+    told = "; ".join(_words(event) for event in result.all_events if event.is_step_failure)
     if not result.success:
         return Outcome(job, partition, "failed", told or "see the run in the UI", time.monotonic() - started)
     return Outcome(job, partition, "made", because, time.monotonic() - started)
 
 
-def _words(failure: dg.StepFailureData) -> str:
+def _words(event: dg.DagsterEvent) -> str:
     """The domain's own sentence where there is one, else the last line of the error."""
+    failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     return failure.error.message.strip() if failure.error else "unknown"

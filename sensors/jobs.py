@@ -5,7 +5,7 @@ One job a unit of scheduling, since a run has one partition: a drive, a dataset,
 
 import dagster as dg
 
-__all__ = ["JOBS", "build_jobs"]
+__all__ = ["ASSET_JOBS", "JOBS"]
 
 # job -> its assets, in the order the data flows; the jobs too are in that order
 JOBS: dict[str, tuple[str, ...]] = {
@@ -14,11 +14,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "train": ("checkpoints",),
     "release": ("soc_artefacts", "evidence"),
 }
-
-
-def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """One job an entry of JOBS, each with its description."""
-    return [
-        dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=" -> ".join(assets))
-        for name, assets in JOBS.items()
-    ]
+ASSET_JOBS = [
+    dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=" -> ".join(assets))
+    for name, assets in JOBS.items()
+]

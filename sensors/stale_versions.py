@@ -14,6 +14,7 @@ from drivelake.errors import NotFound
 from drivelake.lake import Lake
 from drivelake.stage import planned, stale_because
 from resources import LakeResource
+from sensors.jobs import ASSET_JOBS
 from sensors.new_drives import BUSY
 
 __all__ = ["partitions_of", "stale_versions"]
@@ -31,7 +32,7 @@ def partitions_of(declaration: Declaration, asset: str) -> list[str]:
 
 
 @dg.sensor(
-    job_names=list(FOLLOWING.values()),
+    jobs=ASSET_JOBS,
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description="Runs what is stale after the drives: datasets, then checkpoints, then artefacts.",
@@ -55,7 +56,7 @@ def _requests(lake: Lake, asset: str, job: str) -> list[dg.RunRequest]:
         if reason is None:
             continue
         try:
-            wanted = planned(asset, partition, STAGES[asset].recipe(lake, partition)).recipe
+            wanted = planned(STAGES[asset], partition, STAGES[asset].recipe(lake, partition)).recipe
         except NotFound:
             continue  # an input does not exist yet; its own room comes first
         # once a recipe: what failed is not tried again until something in it changes

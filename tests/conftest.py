@@ -17,13 +17,6 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 DRIVES, SECONDS = 6, 6.0
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Close with one plain line, also where -q and -x leave none."""
-    counts = {outcome: len(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed", "error", "skipped")}
-    failed = counts["failed"] + counts["error"]
-    terminalreporter.write_line(f"{counts['passed']} passed, {failed} failed, {counts['skipped']} skipped")
-
-
 @pytest.fixture(scope="session")
 def shared_data():
     """Recorded drives and damaged files; they stand beside the repository and are never part of it."""

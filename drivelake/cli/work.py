@@ -117,11 +117,11 @@ def _declaration_for(root: Path, drives: Path | None, named: Path | None) -> str
 
 def _with_inbox(text: str, inbox: Path) -> str:
     """The declaration with another inbox, its comments kept."""
-    lines = text.splitlines()
-    at = [i for i, line in enumerate(lines) if line.startswith("  inbox:")]
-    if len(at) != 1:
-        raise DeclarationError("The declaration has no line `  inbox:` under ingest.", next_step="add it, or set it yourself")
-    lines[at[0]] = "  inbox: " + yaml.safe_dump(str(inbox), width=10_000).splitlines()[0]
+    lines = [line for line in text.splitlines() if not line.startswith("  inbox:")]
+    if "ingest:" not in lines:
+        raise DeclarationError("The declaration has no block `ingest:`.", next_step="add it, with the inbox that is meant")
+    quoted = yaml.safe_dump(str(inbox), width=10_000).splitlines()[0]
+    lines.insert(lines.index("ingest:") + 1, f"  inbox: {quoted}")
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ class CuratedDatasets(Stage):
     """A declared selection over the frames of all drives, with the pictures packed."""
 
     asset = "curated_datasets"
+    code_version = "1"
     tools = ("duckdb", "pyarrow")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
@@ -31,7 +32,7 @@ class CuratedDatasets(Stage):
         if not frames:
             raise NotFound("No drive has frames yet.", next_step="ingest drives first")
         raw = tuple(raw_of(lake, version.manifest) for version in frames)
-        return Recipe(code_version="1", parameters=dataset.model_dump(mode="json"), inputs=(*frames, *raw))
+        return Recipe(parameters=dataset.model_dump(mode="json"), inputs=(*frames, *raw))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Select, pack, check for leaks."""

@@ -103,7 +103,7 @@ class Renderer:
         # fields beside the road change from green to dry, shadows lie on it, the exposure of the whole picture follows slowly
         self._dryness = np.clip(0.4 + 0.5 * smooth_noise(rng, arc_m, shortest=20.0, longest=150.0), 0, 1)
         self._shadow = 1 - 0.25 * np.clip(smooth_noise(rng, arc_m, shortest=6.0, longest=60.0), 0, 2)
-        self._exposure = np.exp(0.2 * smooth_noise(rng, arc_m, shortest=30.0, longest=300.0))
+        self._exposure = np.exp(0.3 * smooth_noise(rng, arc_m, shortest=20.0, longest=200.0))
         self._sky = self._haze * np.linspace(0.8, 1.0, self._first, dtype=np.float32)[:, None, None]
 
     def render(self, x_m: float, y_m: float, yaw_rad: float, arc_length_m: float) -> NDArray[np.uint8]:

@@ -32,7 +32,7 @@ EPOCH_NS = 1_709_539_200_000_000_000  # 2024-03-04T08:00:00Z
 HOUR_NS = 3_600_000_000_000
 SECOND_NS = 1_000_000_000
 DRIVES_MAX = 99
-SECONDS_MIN, SECONDS_MAX = 2.0, 3000.0
+SECONDS_MIN, SECONDS_MAX = 2.0, 600.0
 OFFSET_MAX_NS = 400_000_000
 DRIFT_MAX_PPM = 60.0
 DAMAGED, DAMAGED_KEEPS = 3, 0.6  # the fourth drive's camera log ends early, as after a power cut
@@ -65,8 +65,11 @@ class Plan:
 
     @property
     def tags(self) -> tuple[Weather, Light, str]:
-        """Weather, light and market: a Latin square, so that any three drives in a row from 1, 4, 7 see all values of each."""
-        row, column = self.index % 3, self.index // 3
+        """Weather, light and market: a Latin square, so that three drives in a row (from 1, 4, 7) see all values of each.
+
+        After nine drives the square moves on by one column: the tenth drive repeats the fourth, which is damaged.
+        """
+        row, column = self.index % 3, self.index // 3 + self.index // 9
         return WEATHERS[row], LIGHTS[(row + column) % 3], MARKETS[(row + 2 * column) % 3]
 
     @property
@@ -102,7 +105,7 @@ def generate_drives(
         folder: where the drives go, an inbox; made if absent.
         seed: of all randomness.
         drives: how many, 1 to 99.
-        seconds: length of each, 2 to 3000 s.
+        seconds: length of each, 2 to 600 s.
         truth_folder: by default ``truth`` beside ``folder``, so that it is never taken for a drive.
 
     Returns:

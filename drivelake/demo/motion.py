@@ -76,7 +76,7 @@ def make_road(rng: np.random.Generator, length_m: float) -> Road:
     """Make a road whose curvature is a sum of sines over arc length, smooth and to both sides."""
     step_m = 0.5
     s_m = np.arange(0.0, length_m + LOOKAHEAD_M, step_m)
-    curvature = smooth_noise(rng, s_m, shortest=45.0, longest=220.0)
+    curvature = smooth_noise(rng, s_m, shortest=30.0, longest=150.0)
     curvature *= CURVATURE_MAX / np.abs(curvature).max()
     heading = np.concatenate(([0.0], np.cumsum((curvature[1:] + curvature[:-1]) / 2 * step_m)))
     middle = (heading[1:] + heading[:-1]) / 2

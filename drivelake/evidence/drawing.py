@@ -21,8 +21,8 @@ ROWS_MAX = 12
 # Of the rows, when not all drives fit: the reader is to see that drives were left out, and most rows show used ones.
 LEFT_OUT_ROWS = 3
 
-BOX_W, BOX_H, GAP, PITCH = 140, 36, 44, 46
-MARGIN, HEAD, LANE, FOOT = 12, 44, 26, 30
+BOX_W, BOX_H, GAP, PITCH = 140, 36, 36, 46
+MARGIN, HEAD, LANE, FOOT = 12, 36, 28, 32
 LABEL_CHARS = 19
 INK, MUTED, LINE, FRAME, ACCENT = "#1d2430", "#5a6474", "#9aa5b5", "#7c8798", "#1f4e79"
 DASHED = ' stroke-dasharray="5 4"'
@@ -93,7 +93,7 @@ def lineage_svg(versions: Mapping[str, Version], artefact: Version) -> str:
         f'<rect width="{width}" height="{height:g}" fill="#ffffff"/>',
         *(_text(MARGIN + at * (BOX_W + GAP), 20, asset, MUTED, "600") for at, asset in enumerate(COLUMNS)),
         *(_curve(source, target) for source, target in next_door),
-        *(_lane(lane, further[lane], boxes, bottom + LANE * (at + 0.5)) for at, lane in enumerate(lanes)),
+        *(_lane(lane, further[lane], boxes, bottom + LANE * (at + 1)) for at, lane in enumerate(lanes)),
         *(part for box in boxes for part in _box(box, filled=box == placed.get(artefact.digest))),
         _text(MARGIN, height - 10, "dashed: left out of the dataset" if out else "no drive was left out", MUTED),
         "</svg>",

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from drivelake.evidence.lineage import ancestors
 from drivelake.evidence.keys import load_public
+from drivelake.evidence.lineage import ancestors
 from drivelake.evidence.log import EvidenceLog
 from drivelake.evidence.policy import Policy
 from drivelake.evidence.report import render
@@ -29,11 +29,12 @@ class Evidence(Stage):
     """The signed statements of a chain, its summary, and a report a person can read."""
 
     asset = "evidence"
+    code_version = "1"
     tools = ("jinja2", "cryptography", "securesystemslib", "in-toto-attestation")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
         """The artefact; everything below it is reached from there."""
-        return Recipe(code_version="1", parameters={}, inputs=(lake.head("soc_artefacts", partition),))
+        return Recipe(parameters={}, inputs=(lake.head("soc_artefacts", partition),))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:  # noqa: ARG002 - every stage
         """Verify, summarise, render, and copy the statements that were relied on.

@@ -20,6 +20,7 @@ __all__ = ["SPLITS", "dataset_part", "drive_part", "time_part"]
 
 SPLITS = ("train", "validation", "test")
 NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
 
 
 def drive_part(ordered: Iterable[Version], dataset: Version | None) -> list[JsonValue]:
@@ -34,6 +35,7 @@ def drive_part(ordered: Iterable[Version], dataset: Version | None) -> list[Json
 def _drive(raw: Version, reasons: Mapping[str, str], used: Mapping[str, JsonValue], sync: JsonValue) -> dict[str, JsonValue]:
     manifest, drive = raw.manifest, raw.manifest.partition
     health = load(raw, "health.json")
+    first_ns, last_ns = (pick(sync, "reference", key) for key in ("first_ns", "last_ns"))
     return {
         "drive": drive,
         "version": raw.digest,
@@ -46,8 +48,8 @@ def _drive(raw: Version, reasons: Mapping[str, str], used: Mapping[str, JsonValu
         "left_out": reasons.get(drive),
         "split": pick(used, drive, "split"),
         "rows": pick(used, drive, "rows"),
-        "first_ns": pick(sync, "reference", "first_ns"),
-        "last_ns": pick(sync, "reference", "last_ns"),
+        "first_ns": first_ns,
+        "duration_s": (last_ns - first_ns) / NS_PER_S if isinstance(first_ns, int) and isinstance(last_ns, int) else None,
     }
 
 

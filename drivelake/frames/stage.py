@@ -15,13 +15,14 @@ class SensorFrames(Stage):
     """One row a reference tick; a drive that cannot give frames is published empty, with the reason."""
 
     asset = "sensor_frames"
+    code_version = "1"
     tools = ("pyarrow", "numpy")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
         """The drive's signals and its rig."""
         name, rig = lake.declaration.rig_of(partition)
         signals = lake.head("signals", partition)
-        return Recipe(code_version="1", parameters={"rig": name, **rig.model_dump(mode="json")}, inputs=(signals,))
+        return Recipe(parameters={"rig": name, **rig.model_dump(mode="json")}, inputs=(signals,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Synchronise onto the declared reference."""

@@ -25,6 +25,7 @@ class Axis:
     high: float
     start: float
     end: float
+    step_min: float = 0.0
 
     def at(self, value: float) -> str:
         """Place a value, in pixels with two digits, so that the same value is always the same text."""
@@ -32,7 +33,7 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """List round values inside the axis: steps of 1, 2 or 5 times a power of ten."""
-        rough = (self.high - self.low) / TICKS
+        rough = max((self.high - self.low) / TICKS, self.step_min)
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
         return [n * step for n in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
@@ -49,13 +50,11 @@ def learning_curve_svg(curve: Sequence[Mapping[str, float]]) -> str:
         raise ValueError("a learning curve needs at least one epoch")
     epochs = [point["epoch"] + 1 for point in curve]
     losses = {name: [point[f"{name}_loss"] for point in curve] for name in ("train", "validation")}
-    across = _axis([*epochs, *([] if len(epochs) > 1 else [0, 2])], LEFT, WIDTH - RIGHT, margin=0)
+    across = Axis(0, max(epochs), LEFT, WIDTH - RIGHT, step_min=1)
     up = _axis([*losses["train"], *losses["validation"]], HEIGHT - BOTTOM, TOP)
     parts = []
-    for name, style in (
-        ("train", f'stroke="{ACCENT}" stroke-dasharray="4 3"'),
-        ("validation", f'stroke="{ACCENT}" stroke-width="2"'),
-    ):
+    dashed, bold = f'stroke="{ACCENT}" stroke-dasharray="4 3"', f'stroke="{ACCENT}" stroke-width="2"'
+    for name, style in (("train", dashed), ("validation", bold)):
         line = " ".join(f"{across.at(e)},{up.at(v)}" for e, v in zip(epochs, losses[name], strict=True))
         parts.append(f'<polyline fill="none" {style} points="{line}"/>')
     kept = min(range(len(curve)), key=losses["validation"].__getitem__)
@@ -82,10 +81,8 @@ def scatter_svg(truth: Sequence[float], predicted: Sequence[float], *, name: str
     both = [*truth, *predicted]
     across, up = _axis(both, LEFT, WIDTH - RIGHT), _axis(both, HEIGHT - BOTTOM, TOP)
     low, high = across.low, across.high
-    parts = [
-        f'<line x1="{across.at(low)}" y1="{up.at(low)}" x2="{across.at(high)}" y2="{up.at(high)}" '
-        'stroke="currentColor" stroke-dasharray="2 3"/>'
-    ]
+    perfect = f"M{across.at(low)} {up.at(low)}L{across.at(high)} {up.at(high)}"
+    parts = [f'<path d="{perfect}" stroke="currentColor" stroke-dasharray="2 3"/>']
     # evenly spaced, so that the file stays small and no drive is left out
     shown = sorted({at * len(truth) // min(len(truth), POINTS_MAX) for at in range(min(len(truth), POINTS_MAX))})
     dots = "".join(f'<circle cx="{across.at(truth[at])}" cy="{up.at(predicted[at])}" r="1.5"/>' for at in shown)
@@ -95,23 +92,24 @@ def scatter_svg(truth: Sequence[float], predicted: Sequence[float], *, name: str
     return _frame(f"{name}: {count}", across, up, f"true {label}", f"predicted {label}", parts)
 
 
-def _axis(values: Sequence[float], start: float, end: float, *, margin: float = 0.05) -> Axis:
+def _axis(values: Sequence[float], start: float, end: float) -> Axis:
     """Fit an axis to values; a single value gets room of its own size around it."""
     low, high = min(values), max(values)
-    room = (high - low) * margin if high > low else (abs(low) or 1.0)
+    room = (high - low) / 20 if high > low else (abs(low) or 1.0)
     return Axis(low - room, high + room, start, end)
 
 
 def _frame(title: str, across: Axis, up: Axis, across_label: str, up_label: str, parts: Sequence[str]) -> str:
     """Put title, axes, ticks and labels around the drawing."""
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'font-family="sans-serif" font-size="10" fill="currentColor"><title>{escape(title)}</title>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"',
+        'role="img" font-family="sans-serif" font-size="10" fill="currentColor">',
+        f"<title>{escape(title)}</title>",
         f'<text x="{LEFT}" y="14" font-size="11">{escape(title)}</text>',
         f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" fill="none" stroke="currentColor"/>',
     ]
-    for tick in across.ticks():
-        lines.append(f'<text x="{across.at(tick)}" y="{HEIGHT - BOTTOM + 13}" text-anchor="middle">{tick + 0.0:.4g}</text>')
+    below = f'y="{HEIGHT - BOTTOM + 13}" text-anchor="middle"'
+    lines += [f'<text x="{across.at(tick)}" {below}>{tick + 0.0:.4g}</text>' for tick in across.ticks()]
     for tick in up.ticks():
         lines.append(f'<text x="{LEFT - 4}" y="{up.at(tick)}" dy="3" text-anchor="end">{tick + 0.0:.4g}</text>')
         lines.append(f'<path d="M{LEFT} {up.at(tick)}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity="0.12"/>')

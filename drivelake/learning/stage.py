@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import rfc8785
 from pydantic import JsonValue
 
 from drivelake.errors import NotFound
 from drivelake.lake import Lake
 from drivelake.learning import learn
+from drivelake.learning.plots import learning_curve_svg, scatter_svg
 from drivelake.stage import Made, Progress, Recipe, Stage, planned
 
 __all__ = ["CHECKPOINTS", "Checkpoints"]
@@ -20,6 +23,7 @@ class Checkpoints(Stage):
     """A trained network with its metrics beside two baselines."""
 
     asset = "checkpoints"
+    code_version = "1"
     tools = ("torch", "optuna", "numpy", "simplejpeg", "pillow")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
@@ -28,12 +32,12 @@ class Checkpoints(Stage):
         if model is None:
             raise NotFound(f"No model {partition!r} is declared.", next_step="add it under models in lakehouse.yaml")
         dataset = lake.head("curated_datasets", model.dataset)
-        return Recipe(code_version="1", parameters=model.model_dump(mode="json"), inputs=(dataset,))
+        return Recipe(parameters=model.model_dump(mode="json"), inputs=(dataset,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Search, train, evaluate. The study outlives a killed run: its key is what it was asked to search."""
         dataset = recipe.input("curated_datasets")
-        key = hashlib.sha256(rfc8785.dumps([dataset.digest, planned(self.asset, partition, recipe).parameters])).hexdigest()[:16]
+        key = hashlib.sha256(rfc8785.dumps([dataset.digest, planned(self, partition, recipe).parameters])).hexdigest()[:16]
         with lake.scratch(f"learn-{partition}") as scratch:
             metrics = learn(
                 dataset.view(scratch),
@@ -43,8 +47,20 @@ class Checkpoints(Stage):
                 study_key=f"{partition}-{key}",
                 progress=progress,
             )
+        _draw(out)
         facts: dict[str, JsonValue] = {split: metrics[split] for split in ("validation", "test")}
         return Made(facts=facts)
+
+
+def _draw(out: Path) -> None:
+    """The figures of a checkpoint, from the files that were just written."""
+    curve = json.loads((out / "curve.json").read_bytes())
+    (out / "learning_curve.svg").write_text(learning_curve_svg(curve), encoding="utf-8")
+    predictions = pq.read_table(out / "predictions.parquet", filters=[("split", "==", "test")])
+    for column in (n for n in predictions.column_names if n.endswith("_predicted")):
+        name = column.removesuffix("_predicted")
+        figure = scatter_svg(predictions[name].to_pylist(), predictions[column].to_pylist(), name=name)
+        (out / f"{column}.svg").write_text(figure, encoding="utf-8")
 
 
 CHECKPOINTS = Checkpoints()

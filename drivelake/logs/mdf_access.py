@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 LOCAL_TIME = 1  # hd_time_flags
+VIRTUAL = (3, 6)  # cn_type: master and value that stand in no record
 NS_PER_S = 1_000_000_000
 # half of int64, so that the sum with the start time fits as well
 SECONDS_MAX = (1 << 62) / NS_PER_S
@@ -52,7 +53,8 @@ TEXT_CONVERSIONS = {"4": (7, 8, 10, 11), "3": (11, 12), "2": (11, 12)}
 # shapes and buffers, text encodings), LookupError (links to blocks that are not there), TypeError and AttributeError (a
 # block of another kind than expected), struct.error and zlib.error (short or broken bytes), ArithmeticError (sizes and
 # dates out of range), RuntimeError (its invariants; RecursionError is one), AssertionError, MemoryError (a length that
-# cannot be), SystemError (its C extension returns a value and sets an exception). Not OSError: a disk that fails is no damage of the log.
+# cannot be), SystemError (its C extension returns a value and sets an exception).
+# Not OSError: a disk that fails is no damage of the log.
 FAMILIES = (
     ValueError,
     LookupError,
@@ -78,6 +80,7 @@ class Channel(Protocol):
     name: str
     channel_type: int
     data_type: int
+    bit_count: int
     conversion: _Conversion | None
 
 
@@ -86,11 +89,16 @@ class _ChannelGroup(Protocol):
     samples_byte_nr: int
 
 
+class _DataBlock(Protocol):
+    original_size: int
+
+
 class Group(Protocol):
     """What MDF 3 and MDF 4 groups have in common here."""
 
     channels: Sequence[Channel]
     channel_group: _ChannelGroup
+    data_blocks: Sequence[_DataBlock]
 
 
 @contextmanager
@@ -125,6 +133,34 @@ def opened(path: Path) -> Iterator[MDF]:
 def groups_of(mdf: MDF) -> Sequence[Group]:
     """Groups in file order."""
     return cast("Sequence[Group]", mdf.groups)
+
+
+def check_record(group: Group, index: int) -> None:
+    """Records must be there, and channels inside them: asammdf's C code reads where it is told to, without looking.
+
+    Raises:
+        LogDamaged: fewer bytes of data than the records need, or a channel reaches beyond the record.
+    """
+    records, size = group.channel_group.cycles_nr, group.channel_group.samples_byte_nr
+    if (held := sum(block.original_size for block in group.data_blocks)) < records * size:
+        raise LogDamaged(
+            f"Group {index} promises {records} records of {size} bytes, its data blocks hold {held} bytes.", next_step=RESTORE
+        )
+    record_bits = 8 * size
+    for channel in group.channels:
+        modern = hasattr(channel, "byte_offset")
+        if modern and channel.channel_type in VIRTUAL:
+            continue
+        at = (
+            8 * getattr(channel, "byte_offset", 0) + getattr(channel, "bit_offset", 0)
+            if modern
+            else getattr(channel, "start_offset", 0) + 8 * getattr(channel, "additional_byte_offset", 0)
+        )
+        if at + channel.bit_count > record_bits:
+            raise LogDamaged(
+                f"Channel {channel.name!r} of group {index} takes the bits {at} to {at + channel.bit_count} of a record of {record_bits}.",
+                next_step=RESTORE,
+            )
 
 
 def start_ns(mdf: MDF, notes: list[str]) -> int:

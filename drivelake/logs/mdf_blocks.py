@@ -26,6 +26,7 @@ AT_HEAD = struct.Struct("<HH4x16sQQ")
 AT_EMBEDDED, AT_COMPRESSED, AT_MD5 = 1, 2, 4
 DEFLATE_KINDS = (0, 1)
 READ_BYTES = 1 << 20
+CN_DATA, CN_VLSD = 5, b"\x01"  # link to the data of a channel; cn_type of values that vary in length
 
 # id: index of the link to the next block of the same list, where there is one
 BLOCKS: dict[bytes, int | None] = {
@@ -72,6 +73,7 @@ class _Walk:
         self._size = size
         self._report = report
         self._next: dict[int, int] = {}
+        self._streams: set[int] = set()
 
     def run(self) -> None:
         head = self._file.read(ID_BYTES)
@@ -122,6 +124,10 @@ class _Walk:
         following = BLOCKS[name]
         if following is not None and count > following and links[following]:
             self._next[offset] = links[following]
+        content = self._file.tell()
+        if name == b"##CN" and count > CN_DATA and links[CN_DATA] and self._file.read(1) == CN_VLSD:
+            self._streams.add(links[CN_DATA])
+        self._file.seek(content)
         self._content(name, offset, length - HEAD.size - 8 * count)
         return links
 
@@ -130,10 +136,25 @@ class _Walk:
             self._compressed(offset, left)
         elif name == b"##AT":
             self._attachment(offset, left)
+        elif name == b"##SD" and offset in self._streams:
+            self._report.plain += 1
+            self._values(offset, left)
         else:
             self._report.plain += name in DATA
             for _ in self._read(left, offset):
                 pass
+
+    def _values(self, offset: int, left: int) -> None:
+        """Values of varying length, each behind its length: they must end where the block does."""
+        place = 0
+        while left - place >= 4:
+            size = int.from_bytes(self._file.read(4), "little")
+            place += 4 + size
+            if place > left:
+                break
+            self._file.seek(size, 1)
+        if place != left:
+            raise _Broken(f"The values in the SD block at offset {offset} reach to byte {place} of its {left}.")
 
     def _read(self, size: int, offset: int) -> Iterator[bytes]:
         while size:

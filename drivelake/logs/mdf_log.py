@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from drivelake.errors import LogDamaged
 from drivelake.logs.can import CanFrames, CanTables
 from drivelake.logs.mcap_records import RESTORE
-from drivelake.logs.mdf_access import Group, groups_of, opened, read_stamps_ns, start_ns
+from drivelake.logs.mdf_access import Group, check_record, groups_of, opened, read_stamps_ns, start_ns
 from drivelake.logs.mdf_blocks import check_blocks
 from drivelake.logs.mdf_columns import GroupColumns
 from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
@@ -192,6 +192,7 @@ def _tables(mdf: MDF, path: Path, notes: list[str], leftovers: Leftovers | None 
             if leftovers is not None:
                 leftovers.unsupported[name] = reason
             continue
+        check_record(group, index)
         records = int(group.channel_group.cycles_nr)
         is_can = bool(flags & BUS_EVENT) and CanFrames.matches(group.channels)
         tables.append(_Table(index, name, records, _window(group, records, path.stat().st_size), is_can))

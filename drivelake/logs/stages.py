@@ -30,12 +30,13 @@ class RawLogs(Stage):
     """A drive's files as they landed, hashed, with a health report a log; a damaged log is quarantined, the rest goes on."""
 
     asset = "raw_logs"
+    code_version = "1"
     tools = READERS
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
         """Nothing in the lake goes in; what stands in the inbox decides."""
         lake.drive_folder(partition)
-        return Recipe(code_version="1", parameters={"copy_up_to_mb": lake.declaration.ingest.copy_up_to_mb})
+        return Recipe(parameters={"copy_up_to_mb": lake.declaration.ingest.copy_up_to_mb})
 
     def changed_outside(self, lake: Lake, partition: str) -> str | None:
         """A file of the drive was replaced since it landed; a drive gone from the inbox has not changed."""
@@ -97,13 +98,14 @@ class Signals(Stage):
     """One table a topic or channel group of the drive's sound logs; pictures as pointers into them."""
 
     asset = "signals"
+    code_version = "1"
     tools = READERS
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
         """The drive's raw logs, and which of its files are CAN databases."""
         _, rig = lake.declaration.rig_of(partition)
         raw = lake.head("raw_logs", partition)
-        return Recipe(code_version="1", parameters={"databases": list(rig.databases)}, inputs=(raw,))
+        return Recipe(parameters={"databases": list(rig.databases)}, inputs=(raw,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Read every sound log once, in batches."""
@@ -138,7 +140,8 @@ def log_paths(raw: Version, view: Path) -> dict[str, Path]:
         found = hash_file(path) if path.is_file() else (0, "nothing")
         if found != (reference.bytes, reference.sha256):
             raise LogDamaged(
-                f"{path} was registered with {reference.bytes} bytes, SHA-256 {reference.sha256[:12]}; found {found[0]} bytes, {found[1][:12]}.",
+                f"{path} was registered with {reference.bytes} bytes, SHA-256 {reference.sha256[:12]}; "
+                f"found {found[0]} bytes, {found[1][:12]}.",
                 next_step="put the recorded file back, or ingest the drive again",
             )
         paths[reference.path.removeprefix("logs/")] = path

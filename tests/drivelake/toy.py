@@ -24,9 +24,10 @@ class Toy(Stage):
     """Copies ``<lake>/word`` into a version of signals; no input, one parameter."""
 
     asset = "signals"
+    code_version = "1"
 
     def recipe(self, lake, partition):
-        return Recipe(code_version="1", parameters={"word": (lake.root / "word").read_text()})
+        return Recipe(parameters={"word": (lake.root / "word").read_text()})
 
     def make(self, lake, partition, recipe, out, progress):
         (out / "deep").mkdir()

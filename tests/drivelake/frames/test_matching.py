@@ -10,8 +10,9 @@ from drivelake.frames.matching import age_percentiles, interpolate, match, order
 EPOCH_NS = 1_700_000_000_000_000_001  # odd: a float64 cannot hold it
 RULES = ("nearest", "previous", "linear")
 
-offsets = st.lists(st.integers(0, 400), max_size=40)
-tolerances = st.integers(0, 60)
+# dense enough that exact hits and ticks half way between two samples are common
+offsets = st.lists(st.integers(0, 60), max_size=20)
+tolerances = st.integers(0, 12)
 
 
 def stamps(values):
@@ -74,6 +75,11 @@ def test_ages_are_exact_to_the_nanosecond_where_a_float_would_round_to_256():
     ticks = EPOCH_NS + np.array([1, 3, 999_999_999, 1_000_000_001], dtype=np.int64)
     assert match(ticks, times, "nearest", 5).age_ns.tolist() == [1, 3, -1, 1]
     assert match(ticks, times, "nearest", 1).found.tolist() == [True, False, True, True]
+
+
+def test_of_two_equally_near_samples_the_earlier_is_taken():
+    times, ticks = np.array([0, 10], dtype=np.int64), np.array([5], dtype=np.int64)
+    assert match(ticks, times, "nearest", 5).age_ns.tolist() == [5]
 
 
 def test_an_exact_hit_of_linear_takes_the_sample_even_at_both_ends():

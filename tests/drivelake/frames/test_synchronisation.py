@@ -178,6 +178,14 @@ def test_the_declared_stamp_counts_and_rows_without_it_are_no_samples(tmp_path):
     assert report.sensors["camera"].without_stamp == 2
 
 
+def test_a_row_without_stamp_and_without_value_is_counted_once(tmp_path):
+    sensor_ns = pa.array([EPOCH_NS, None, EPOCH_NS + 1], type=pa.int64())
+    tables = [camera(), table("can.mf4", "Wheel", [0, 1, 2], speed=[1.0, None, None], sensor_ns=sensor_ns)]
+    report, _ = run(tmp_path, tables, rig(speed=SPEED.model_copy(update={"stamp": "sensor"})))
+    speed = report.sensors["speed"]
+    assert (speed.rows, speed.samples, speed.without_stamp, speed.invalid) == (3, 1, 1, 1)
+
+
 def test_a_declared_clock_offset_moves_the_samples(tmp_path):
     report, frames = run(
         tmp_path,

@@ -1,0 +1,158 @@
+"""The command line: results on standard output, words on standard error, stable exit codes, no dagster where none is needed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from drivelake.evidence.lineage import find_version
+
+COMMANDS = ["demo", "ingest", "inspect", "trace", "impact", "verify", "report", "doctor"]
+# runs the command line with dagster and the network out of reach
+ISOLATED = """
+import socket, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"dagster", "definitions", "assets", "sensors", "resources"}:
+            raise ImportError(f"{name} was imported")
+sys.meta_path.insert(0, Refuse())
+def refuse(*a, **k): raise OSError("the network was asked for")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+sys.argv[0] = "drivelake"
+from drivelake.cli import main
+main()
+"""
+
+
+def drivelake(*words, code=None, cwd=None, **environment):
+    command = [sys.executable, "-c", code or "from drivelake.cli import main; main()", *map(str, words)]
+    clean = {k: v for k, v in os.environ.items() if k != "DRIVELAKE_LAKE"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env={**clean, "COLUMNS": "200", **environment})
+
+
+def test_help_names_every_command():
+    shown = drivelake("--help").stdout
+    assert all(command in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_json(command):
+    assert "--json" in drivelake(command, "--help").stdout
+
+
+@pytest.mark.parametrize("words", [["verify"], ["trace"], ["impact", "signals_01"], ["inspect", "signals_01"]])
+def test_questions_need_neither_dagster_nor_a_network(chain, words):
+    done = drivelake(*words, "--lake", chain.root, "--json", code=ISOLATED)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
+def test_verify_says_verified_and_what_it_did(chain):
+    done = drivelake("verify", "--lake", chain.root)
+    assert done.returncode == 0
+    assert "VERIFIED  soc_artefacts/steering@portable" in done.stdout
+    assert "12 raw logs" in done.stdout
+
+
+def test_verify_of_a_damaged_lake_names_the_file_and_exits_with_5(chain_copy):
+    weights = chain_copy.head("checkpoints", "steering").path("weights.pt")
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    done = drivelake("verify", "--lake", chain_copy.root)
+    assert done.returncode == 5
+    assert weights.relative_to(chain_copy.root).as_posix() in done.stdout
+    assert "NOT VERIFIED" in done.stdout
+    as_json = drivelake("verify", "--lake", chain_copy.root, "--json")
+    assert as_json.returncode == 5
+    assert json.loads(as_json.stdout)["verified"] is False
+
+
+def test_the_lake_is_found_by_option_environment_or_folder(chain, tmp_path):
+    assert drivelake("trace", "--lake", chain.root).returncode == 0
+    assert drivelake("trace", DRIVELAKE_LAKE=str(chain.root)).returncode == 0
+    assert drivelake("trace", cwd=chain.root).returncode == 0
+    lost = drivelake("trace", cwd=tmp_path)
+    assert lost.returncode == 4
+    assert "make demo" in lost.stderr
+
+
+def test_trace_ends_at_the_raw_bytes(chain):
+    shown = drivelake("trace", "--lake", chain.root).stdout
+    digest = next(e.sha256 for e in chain.head("raw_logs", "signals_01").manifest.files if e.path == "logs/camera.mcap")
+    assert f"sha256 {digest[:16]}" in shown
+
+
+def test_impact_lists_what_contains_a_drive_and_what_left_it_out(chain):
+    found = json.loads(drivelake("impact", "signals_04", "--lake", chain.root, "--json").stdout)
+    assert [f["asset"] for f in found] == ["raw_logs", "signals", "sensor_frames", "curated_datasets"]
+    assert found[-1]["left_out"]
+
+
+def test_inspect_of_a_damaged_log_exits_with_3_and_says_what_is_damaged(chain):
+    done = drivelake("inspect", chain.inbox / "signals_04" / "camera.mcap")
+    assert done.returncode == 3
+    assert "DAMAGED" in done.stdout
+
+
+def test_inspect_needs_no_lake(generated, tmp_path):
+    done = drivelake("inspect", generated / "inbox" / "signals_01", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    channels = {c["name"] for log in json.loads(done.stdout) for c in log["channels"]}
+    assert {"/camera/front/image/compressed", "/imu/data"} <= channels
+
+
+def test_an_empty_folder_is_no_drive(tmp_path):
+    done = drivelake("inspect", tmp_path)
+    assert done.returncode == 3
+    assert "holds no log" in done.stderr
+
+
+def test_report_writes_one_file(chain, tmp_path):
+    done = drivelake("report", "--lake", chain.root, "--out", tmp_path / "r.html", "--json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert json.loads(done.stdout)["report"] == str(tmp_path / "r.html")
+
+
+def test_an_error_as_json_carries_its_code(tmp_path):
+    done = drivelake("verify", "--lake", tmp_path, "--json")
+    assert done.returncode == 4
+    assert json.loads(done.stdout)["error"] == "NotFound"
+    assert json.loads(done.stdout)["exit_code"] == 4
+
+
+def test_doctor_says_what_a_target_lacks_and_how_to_get_it(chain):
+    found = json.loads(drivelake("doctor", "--lake", chain.root, "--json").stdout)
+    assert {t["name"] for t in found["tools"]} >= {"dagster", "torch", "onnxruntime-qnn"}
+    assert found["targets"] == {"portable": "ready"}
+
+
+def test_ingest_lands_a_named_drive_and_again_says_that_nothing_changed(chain_copy, generated):
+    shutil.copytree(generated / "inbox" / "signals_01", chain_copy.inbox / "signals_77")
+    first = drivelake("ingest", "signals_77", "--lake", chain_copy.root, "--json")
+    assert first.returncode == 0, first.stderr
+    assert [o["status"] for o in json.loads(first.stdout)] == ["made"]
+    again = drivelake("ingest", "signals_77", "--lake", chain_copy.root, "--json")
+    assert [o["status"] for o in json.loads(again.stdout)] == ["current"]
+
+
+def test_ingest_of_an_unreadable_drive_fails_with_its_words_and_touches_nothing(chain_copy):
+    before = chain_copy.store.resolve("main")
+    (chain_copy.inbox / "signals_78").mkdir()
+    done = drivelake("ingest", "signals_78", "--lake", chain_copy.root)
+    assert done.returncode == 1
+    assert "holds 0 file(s) and no log" in done.stderr
+    assert chain_copy.store.resolve("main") == before
+
+
+def test_a_demo_again_makes_nothing_and_says_so(chain_copy):
+    done = drivelake("demo", "--lake", chain_copy.root, "--drives", chain_copy.inbox, "--declaration", chain_copy.root / "lakehouse.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert {o["status"] for o in said["outcomes"]} == {"current"}
+    assert said["verified"] is True
+    assert find_version(chain_copy, None).name == said["artefact"]

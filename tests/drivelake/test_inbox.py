@@ -1,0 +1,64 @@
+"""The inbox is looked at as a whole, each time, and what is seen is remembered in the catalogue."""
+
+import pytest
+
+from drivelake.catalogue import Catalogue, signature
+from drivelake.errors import NotFound
+from drivelake.inbox import look
+from tests.drivelake.toy import tiny_lake
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return tiny_lake(tmp_path / "lake")
+
+
+def put(lake, drive, name="a.mcap", text="x"):
+    folder = lake.inbox / drive
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    return folder
+
+
+def test_drives_come_sorted_and_files_beside_them_are_none(lake):
+    put(lake, "b")
+    put(lake, "a")
+    (lake.inbox / "notes.txt").touch()
+    assert [a.drive for a in look(lake, 0)] == ["a", "b"]
+
+
+def test_a_drive_is_quiet_for_the_declared_time_since_it_last_changed(lake):
+    put(lake, "a")
+    assert look(lake, 100)[0].waiting == "quiet for 0 s of 30 s"
+    assert look(lake, 129)[0].waiting == "quiet for 29 s of 30 s"
+    assert look(lake, 130)[0].waiting == ""
+    put(lake, "a", text="changed")
+    assert look(lake, 140)[0].waiting == "quiet for 0 s of 30 s"
+
+
+def test_what_landed_is_landed_until_a_file_changes(lake):
+    folder = put(lake, "a")
+    Catalogue(lake.root / "catalogue.sqlite").land("a", signature(folder), 0)
+    assert look(lake, 0)[0].landed
+    put(lake, "a", name="b.mcap")
+    assert not look(lake, 0)[0].landed
+
+
+def test_hidden_files_are_a_transfers_own_and_do_not_count(lake):
+    folder = put(lake, "a")
+    before = signature(folder)
+    put(lake, "a", name=".a.mcap.part")
+    assert signature(folder) == before
+
+
+def test_a_missing_inbox_is_named(lake):
+    lake.inbox.rmdir()
+    with pytest.raises(NotFound, match="does not exist"):
+        look(lake, 0)
+
+
+def test_attempts_only_count_up(lake):
+    put(lake, "a")
+    look(lake, 0)
+    catalogue = Catalogue(lake.root / "catalogue.sqlite")
+    assert [catalogue.request("a") for _ in range(3)] == [1, 2, 3]
