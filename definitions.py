@@ -25,6 +25,8 @@ __all__ = ["build_defs", "dagster_home", "defs", "materialize_all"]
 
 # Telemetry would look for a network; runs of a dead process are found by monitoring, not by waiting.
 DAGSTER_YAML = """\
+nux:
+  enabled: false
 telemetry:
   enabled: false
 run_coordinator:

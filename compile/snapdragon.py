@@ -1,7 +1,7 @@
 """Snapdragon HTP context binaries through onnxruntime-qnn. Belongs here: the three commands of its process, and their caller.
 
 Never here: quantisation, comparing, any silicon: what runs here is Qualcomm's emulation of the Hexagon tensor processor on
-x86-64. It is bit-accurate enough for parity and says nothing about latency.
+x86-64. It serves parity and says nothing about latency.
 
     python -m compile.snapdragon build QDQ.onnx OUT_FOLDER SOC_MODEL     model_ctx.onnx and model_ctx_qnn.bin
     python -m compile.snapdragon inspect BINARY REPORT.json              what the binary says about itself
@@ -43,7 +43,7 @@ BINARY = "model_ctx_qnn.bin"
 PROVIDER = "QNNExecutionProvider"
 
 FLAGS = {
-    "vtcm_mb": "8",  # all of the HTP's fast memory on v73; the default of 4 spills earlier
+    "vtcm_mb": "8",  # of fast memory for intermediate tensors; the default is 4
     "htp_graph_finalization_optimization_mode": "3",  # the slowest compile for the fastest graph
 }
 

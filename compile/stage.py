@@ -20,7 +20,7 @@ class SocArtefacts(Stage):
 
     asset = "soc_artefacts"
     code_version = "1"
-    tools = ("onnx", "onnxruntime", "torch")
+    tools = ("onnx", "onnxscript", "onnxruntime", "torch")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
         """The checkpoint, the dataset it was trained on (for calibration and parity), the target and the gates."""

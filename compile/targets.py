@@ -154,7 +154,7 @@ def _snapdragon(target: Target, raw: bytes, calibration: Pictures, pictures: Pic
         executed_on=snapdragon.EXECUTED_ON,
         flags={
             "activations": "uint16",
-            "weights": "uint8, per tensor",
+            "weights": "int8, symmetric, convolutions per channel",
             "outputs": f"uint16 over {OUTPUT_SPAN:g} times the span seen in calibration",
             "soc_model": target.soc_model,
             **snapdragon.FLAGS,

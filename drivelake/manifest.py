@@ -12,11 +12,12 @@ import platform
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from drivelake.errors import InputError, VerificationFailed
 
@@ -24,6 +25,7 @@ __all__ = [
     "ASSETS",
     "FileEntry",
     "Input",
+    "Json",
     "Manifest",
     "Reference",
     "check_partition",
@@ -38,6 +40,24 @@ ASSETS = ("raw_logs", "signals", "sensor_frames", "curated_datasets", "checkpoin
 
 PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=-]{0,119}")
 CHUNK_BYTES = 1 << 20
+SAFE_INTEGER = 2**53 - 1  # beyond it a double does not hold every integer
+
+
+def as_doubles(value: JsonValue) -> JsonValue:
+    """Numbers as JSON knows them: RFC 8785 writes the double 1e20 without an exponent, which reads back as an integer."""
+    if isinstance(value, dict):
+        return {key: as_doubles(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_doubles(inner) for inner in value]
+    if not isinstance(value, int) or abs(value) <= SAFE_INTEGER:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"a number of {value.bit_length()} bits is none that JSON can carry") from None
+
+
+Json = Annotated[JsonValue, AfterValidator(as_doubles)]
 
 
 class FileEntry(BaseModel):
@@ -88,9 +108,9 @@ class Manifest(BaseModel):
     references: tuple[Reference, ...] = ()
     inputs: tuple[Input, ...] = ()
     code_version: str
-    parameters: dict[str, JsonValue]
+    parameters: dict[str, Json]
     tools: dict[str, str]
-    facts: dict[str, JsonValue] = Field(default_factory=dict, description="measured in the making; deterministic")
+    facts: dict[str, Json] = Field(default_factory=dict, description="measured in the making; deterministic")
 
     def canonical(self) -> bytes:
         """RFC 8785 bytes; the same manifest gives the same bytes on every machine."""

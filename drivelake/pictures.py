@@ -5,9 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-__all__ = ["strip"]
+import pyarrow as pa
+
+__all__ = ["evenly", "strip"]
 
 QUALITY = 70
+
+
+def evenly(rows: int, count: int) -> pa.Int64Array:
+    """Up to ``count`` row numbers, evenly spaced from the first; none of no rows."""
+    return pa.array(range(0, rows, max(1, rows // count)), pa.int64())[:count]
 
 
 def strip(jpegs: Sequence[bytes], *, height_px: int = 72) -> bytes:

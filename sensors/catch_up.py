@@ -115,8 +115,11 @@ def _run(lake: Lake, defs: dg.Definitions, instance: dg.DagsterInstance, job: st
 
 
 def _words(event: dg.DagsterEvent) -> str:
-    """The domain's own sentence where there is one, else the last line of the error."""
+    """The domain's own sentence where there is one, else the first cause."""
     failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
-    return failure.error.message.strip() if failure.error else "unknown"
+    error = failure.error
+    while error and error.cause:
+        error = error.cause
+    return error.message.strip() if error else "unknown"

@@ -108,7 +108,7 @@ def curate(
     check = LeakageCheck()
     spans: dict[str, tuple[int, int]] = {}
     with selection(dataset, [d.frames for d in drives], scratch, batch_rows=BATCH_ROWS) as reader, ExitStack() as stack:
-        schema = _row_schema(reader.schema, dataset)
+        schema = _row_schema(reader.schema, dataset, _units(drives))
         pictures = Pictures({d.frames.drive: d for d in drives}, stack)
         shards = Shards(out)
         with pq.ParquetWriter(out / "rows.parquet", schema, compression="zstd") as writer:
@@ -126,8 +126,8 @@ def curate(
     return card
 
 
-def _row_schema(selected: pa.Schema, dataset: Dataset) -> pa.Schema:
-    """Keys, split, values (float64), slices, and where the picture stands; pointer and age columns stay in the frames."""
+def _row_schema(selected: pa.Schema, dataset: Dataset, units: Mapping[str, str]) -> pa.Schema:
+    """Keys, split, values (float64, with their unit), slices, and where the picture stands; pointers and ages stay behind."""
     pointer = [f"{dataset.payload}_{part}" for part in ("log", "chunk", "offset", "bytes")]
     absent = [name for name in pointer if name not in selected.names]
     if absent:
@@ -140,20 +140,31 @@ def _row_schema(selected: pa.Schema, dataset: Dataset) -> pa.Schema:
         if (pa.types.is_floating(f.type) or pa.types.is_integer(f.type) or pa.types.is_decimal(f.type))
         and f.name not in {"frame", "t_ns", *pointer} and not f.name.endswith(("_age_ns", "_chunk", "_offset", "_bytes"))
     ]  # fmt: skip
-    slices = [f"slice_{name}" for name in dataset.slices]
-    keys: list[tuple[str, pa.DataType]] = [
+
+    fields: list[tuple[str, pa.DataType]] = [
         ("drive", pa.string()),
         ("frame", pa.int64()),
         ("t_ns", pa.int64()),
         ("split", pa.string()),
     ]
-    fields: list[tuple[str, pa.DataType]] = (
-        keys
-        + [(f.name, pa.float64()) for f in values]
-        + [(name, pa.string()) for name in slices]
-        + [("shard", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64())]
-    )
-    return pa.schema(fields)
+    fields += [(f.name, pa.float64()) for f in values]
+    fields += [(f"slice_{name}", pa.string()) for name in dataset.slices]
+    fields += [("shard", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64())]
+    schema = pa.schema(fields)
+    for name in (f.name for f in values if f.name in units):
+        at = schema.get_field_index(name)
+        schema = schema.set(at, schema.field(at).with_metadata({"unit": units[name]}))
+    return schema
+
+
+def _units(drives: Sequence[SourceDrive]) -> dict[str, str]:
+    """Unit of each column that carries one in any drive's frames; the last drive counts, rigs declare one unit a sensor."""
+    units: dict[str, str] = {}
+    for source in drives:
+        for column in pq.read_schema(source.frames.frames):
+            if column.metadata and b"unit" in column.metadata:
+                units[column.name] = column.metadata[b"unit"].decode()
+    return units
 
 
 def _pack(

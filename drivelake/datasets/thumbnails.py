@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from drivelake.lake import Version
-from drivelake.pictures import strip
+from drivelake.pictures import evenly, strip
 
 __all__ = ["thumbnails"]
 
@@ -15,9 +15,8 @@ COUNT = 10
 def thumbnails(dataset: Version) -> bytes:
     """A JPEG of ten pictures, evenly spaced over the rows."""
     rows = pq.read_table(dataset.path("rows.parquet"), columns=["shard", "offset", "bytes"])
-    step = max(1, rows.num_rows // COUNT)
     pictures = []
-    for row in rows.take(list(range(0, rows.num_rows, step))[:COUNT]).to_pylist():
+    for row in rows.take(evenly(rows.num_rows, COUNT)).to_pylist():
         with dataset.path(row["shard"]).open("rb") as shard:
             shard.seek(row["offset"])
             pictures.append(shard.read(row["bytes"]))

@@ -21,7 +21,7 @@ ROWS_MAX = 12
 # Of the rows, when not all drives fit: the reader is to see that drives were left out, and most rows show used ones.
 LEFT_OUT_ROWS = 3
 
-BOX_W, BOX_H, GAP, PITCH = 140, 36, 36, 46
+BOX_W, BOX_H, GAP, PITCH = 150, 36, 30, 46
 MARGIN, HEAD, LANE, FOOT = 12, 36, 28, 32
 LABEL_CHARS = 19
 INK, MUTED, LINE, FRAME, ACCENT = "#1d2430", "#5a6474", "#9aa5b5", "#7c8798", "#1f4e79"

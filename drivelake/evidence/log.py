@@ -159,14 +159,13 @@ class EvidenceLog:
         Subtree roots in a side file would make this constant, and be one more file that can disagree. With 10 000
         lines of 2.5 KiB an append takes 0.13 s, little beside any stage.
         """
-        checkpoint = self._load_checkpoint(handle)
-        if checkpoint is None:
-            checkpoint = self._empty()
-            self._check_witness(checkpoint, lambda: iter(()))
+        kept = self._load_witness()
+        found = self._load_checkpoint(handle)
+        checkpoint = found or self._empty()
+        _check_covered(checkpoint, lambda: _complete_lines(handle))
+        _check_kept(kept, checkpoint, lambda: _complete_lines(handle))
+        if found is None:
             self._publish(checkpoint, signer)
-        else:
-            _check_covered(checkpoint, lambda: _complete_lines(handle))
-            self._check_witness(checkpoint, lambda: _complete_lines(handle))
         fresh = dict.fromkeys(envelopes)
         end = size = 0
         for line in _complete_lines(handle):
@@ -199,17 +198,18 @@ class EvidenceLog:
 
     def _read(self) -> tuple[list[bytes], bool]:
         """The covered lines, verified, and whether anything stands past them."""
+        # read first: a log that grows meanwhile is ahead of what the witness kept, never behind it
+        kept = self._load_witness()
         checkpoint, lines, half = None, list[bytes](), False
         if (self.folder / LOG_FILE).exists() or (self.folder / CHECKPOINT_FILE).exists():
             with self._locked(write=False) as handle:
                 checkpoint = self._load_checkpoint(handle)
                 lines = list(_complete_lines(handle))
                 half = handle.tell() < handle.seek(0, os.SEEK_END)
-        if checkpoint is None:
-            # no log, or one whose first writer has not got to its first line
-            checkpoint = self._empty()
+        # without a checkpoint there is no log, or one whose first writer has not got to its first line
+        checkpoint = checkpoint or self._empty()
         _check_covered(checkpoint, lambda: iter(lines))
-        self._check_witness(checkpoint, lambda: iter(lines))
+        _check_kept(kept, checkpoint, lambda: iter(lines))
         return lines[: checkpoint.size], half or len(lines) > checkpoint.size
 
     @contextmanager
@@ -243,13 +243,10 @@ class EvidenceLog:
             return None
         return Checkpoint.open(note, self.origin, self._key, where=CHECKPOINT_FILE)
 
-    def _check_witness(self, checkpoint: Checkpoint, lines: Lines) -> None:
-        """Refuse a log that was put back to before the checkpoint that the witness keeps."""
+    def _load_witness(self) -> Checkpoint | None:
         if self.witness is None or not self.witness.exists():
-            return
-        kept = Checkpoint.open(self.witness.read_bytes(), self.origin, self._key, where=f"The witness {self.witness.name}")
-        if kept != checkpoint:
-            _check_grew(kept, checkpoint.size, lines, "the witness")
+            return None
+        return Checkpoint.open(self.witness.read_bytes(), self.origin, self._key, where=f"The witness {self.witness.name}")
 
     def _empty(self) -> Checkpoint:
         return Checkpoint(self.origin, 0, merkle_root(()))
@@ -288,6 +285,12 @@ def _check_covered(checkpoint: Checkpoint, lines: Lines) -> None:
             f"its {CHECKPOINT_FILE} signs {checkpoint.root.hex()[:16]}; {_first_suspect(islice(lines(), checkpoint.size))}.",
             next_step=RESTORE,
         )
+
+
+def _check_kept(kept: Checkpoint | None, checkpoint: Checkpoint, lines: Lines) -> None:
+    """Refuse a log that was put back to before the checkpoint that the witness kept."""
+    if kept is not None and kept != checkpoint:
+        _check_grew(kept, checkpoint.size, lines, "the witness")
 
 
 def _check_grew(earlier: Checkpoint, size: int, lines: Lines, name: str) -> None:

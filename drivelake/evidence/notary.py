@@ -70,13 +70,13 @@ class LakeNotary:
             subject = Subject.of(f"{about.asset}/{about.partition}", about.version) if about else subject_of(manifest)
             outcome: Literal["PASSED", "FAILED"] = "PASSED" if decision.passed else "FAILED"
             wanted.append(("runner", gate_result(subject, gate=decision.gate, result=outcome, criteria=decision.findings)))
-        said = self._said()
-        fresh = [sign(statement, self._signers[role]) for role, statement in wanted if _key(statement) not in said]
+        fresh = [sign(statement, self._signers[role]) for role, statement in wanted if not self._said(statement)]
         if fresh:
             self._log.append(fresh)
 
-    def _said(self) -> set[tuple[str, ...]]:
-        return {_key(parse_envelope(raw)) for raw in self._log.read()}
+    def _said(self, statement: Statement) -> bool:
+        about = self._log.about(statement.subject[0].digest.sha256)
+        return _key(statement) in {_key(parse_envelope(raw)) for raw in about}
 
 
 def _key(statement: Statement) -> tuple[str, ...]:

@@ -8,25 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Final, Literal
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drivelake.errors import Conflict, NotFound, VerificationFailed
-from drivelake.evidence.keys import ROLE, create_once
+from drivelake.evidence.keys import create_once
 
 __all__ = ["APPROVAL", "INVENTORY", "POLICY_FILE", "PROVENANCE", "TEST_RESULT", "Policy"]
 
 # The names of the two foreign predicate types are given by SLSA 1.0 and in-toto; ours claim no web site.
-PROVENANCE = "https://slsa.dev/provenance/v1"
-TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
-INVENTORY = "urn:drivelake:predicate:ingest-inventory:v1"
-APPROVAL = "urn:drivelake:predicate:approval:v1"
+PROVENANCE: Final = "https://slsa.dev/provenance/v1"
+TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
+INVENTORY: Final = "urn:drivelake:predicate:ingest-inventory:v1"
+APPROVAL: Final = "urn:drivelake:predicate:approval:v1"
 
 POLICY_FILE = "policy.json"
 
-Role = Annotated[str, Field(pattern=rf"^{ROLE.pattern}$")]
+# A word that nobody knows would silently demand nothing: each must be one of these.
+Role = Literal["runner", "logger", "log", "approver"]
+Kind = Literal[
+    "https://slsa.dev/provenance/v1",
+    "https://in-toto.io/attestation/test-result/v0.1",
+    "urn:drivelake:predicate:ingest-inventory:v1",
+    "urn:drivelake:predicate:approval:v1",
+]
+Judged = Literal["checkpoints", "soc_artefacts"]
+Gate = Literal["checkpoint", "artefact"]
 
 
 class Policy(BaseModel):
@@ -36,9 +45,9 @@ class Policy(BaseModel):
     schema_version: Literal[1] = 1
     # C2SP signed-note: a key name holds neither spaces nor a plus sign
     log_origin: str = Field(pattern=r"^[^\s+]{1,200}$", description="first line of the log's checkpoints")
-    roles: dict[str, tuple[Role, ...]] = Field(description="predicate type -> roles whose keys may sign it")
-    gates: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="asset -> gates that must have PASSED")
-    approvals: tuple[str, ...] = Field(default=(), description="assets that need a signed approval")
+    roles: dict[Kind, tuple[Role, ...]] = Field(description="predicate type -> roles whose keys may sign it")
+    gates: dict[Judged, tuple[Gate, ...]] = Field(default_factory=dict, description="asset -> gates that must have PASSED")
+    approvals: tuple[Judged, ...] = Field(default=(), description="assets that need a signed approval")
 
     @model_validator(mode="after")
     def _separates_making_from_approving(self) -> Policy:
@@ -72,7 +81,8 @@ class Policy(BaseModel):
         """
         path = trust_folder / POLICY_FILE
         try:
-            return cls.model_validate_json(path.read_bytes())
+            raw = path.read_bytes()
+            policy = cls.model_validate_json(raw)
         except FileNotFoundError:
             raise NotFound(f"There is no policy at {path}.", next_step="create the keys, or name the trust folder") from None
         except ValidationError as error:
@@ -81,6 +91,13 @@ class Policy(BaseModel):
                 f"{path} is not a policy: {'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}.",
                 next_step="restore the pinned policy",
             ) from None
+        if policy.as_bytes() != raw:
+            raise VerificationFailed(f"{path} is not in the form it is written in.", next_step="restore the pinned policy")
+        return policy
+
+    def as_bytes(self) -> bytes:
+        """The file: sorted keys, two spaces, a line end; any other byte in it is a change somebody made."""
+        return (json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
     def save(self, trust_folder: Path) -> Path:
         """Pin the policy in ``trust_folder``; saving the same one again changes nothing.
@@ -89,8 +106,7 @@ class Policy(BaseModel):
             Conflict: another policy is pinned there.
         """
         path = trust_folder / POLICY_FILE
-        text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        if not create_once(path, text.encode()) and (pinned := Policy.load(trust_folder)) != self:
+        if not create_once(path, self.as_bytes()) and (pinned := Policy.load(trust_folder)) != self:
             raise Conflict(
                 f"{path} pins policy {pinned.digest[:12]}, expected {self.digest[:12]}.",
                 next_step="change the policy by hand, so that the change is somebody's decision; nothing was changed",

@@ -11,10 +11,11 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import JsonValue
 
@@ -48,7 +49,9 @@ EXPECTED = (
     ),
     Expected("time", "Deviation of each alignment window from its clock's model over time, on one drive.", ("sync*",)),
     Expected("training", "Training and validation loss by epoch.", ("learning_curve*",)),
-    Expected("metrics", "Predictions of the network over the recorded values, and its errors.", ("scatter*", "errors*")),
+    Expected(
+        "metrics", "Predictions of the network over the recorded values, and its errors.", ("scatter*", "errors*", "*_predicted")
+    ),
     Expected("compile", "Predictions of the compiled model against the float model.", ("parity*", "*_scatter", "*_histogram")),
 )
 FURTHER = "metrics"  # the section of figures with other names
@@ -65,6 +68,11 @@ def render(summary: Mapping[str, JsonValue], pictures: Mapping[str, str]) -> str
     Returns:
         HTML text; equal arguments give equal text, whatever the order of keys.
     """
+    return _template().render(summary=summary, figures=_placed(pictures), rows_max=ROWS_MAX)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -74,7 +82,7 @@ def render(summary: Mapping[str, JsonValue], pictures: Mapping[str, str]) -> str
         keep_trailing_newline=True,
     )
     environment.filters |= {"shown": shown, "exact": exact, "amount": amount, "utc": utc, "interval": interval}
-    return environment.get_template(TEMPLATE).render(summary=summary, figures=_placed(pictures), rows_max=ROWS_MAX)
+    return environment.get_template(TEMPLATE)
 
 
 def shown(value: JsonValue) -> str:
@@ -88,7 +96,7 @@ def shown(value: JsonValue) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(exact(item) for item in value) or "none"
+        return Markup(", ").join(shown(item) for item in value) or "none"
     return exact(value)
 
 

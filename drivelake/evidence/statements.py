@@ -217,7 +217,7 @@ def open_envelope(raw: bytes, public_keys: Mapping[str, PublicKey], policy: Poli
         raise _refused(where, f"is signed by unknown key {signature.keyid[:12]}; trusted are: {known or 'none'}")
     if not public_keys[role].verifies(_decode(signature.sig, where, "signature"), signed):
         raise _refused(where, f"carries a signature that key {signature.keyid[:12]} of role {role!r} did not make")
-    allowed = policy.roles.get(statement.predicate_type, ())
+    allowed: tuple[str, ...] = next((r for kind, r in policy.roles.items() if kind == statement.predicate_type), ())
     if role not in allowed:
         expected = ", ".join(allowed) or "no role"
         raise _refused(where, f"is signed by role {role!r}; for {statement.predicate_type} the policy allows {expected}")

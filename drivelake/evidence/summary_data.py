@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from drivelake.evidence.drawing import left_out
 from drivelake.evidence.published import fields, listed, load, pick
+from drivelake.frames.alignment import DRIFT_WINDOWS_MIN
 from drivelake.lake import Version
 from drivelake.logs import is_log
 from drivelake.manifest import FileEntry, Reference
@@ -21,6 +22,7 @@ __all__ = ["SPLITS", "dataset_part", "drive_part", "time_part"]
 SPLITS = ("train", "validation", "test")
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
+FIT_WINDOWS_MIN = 2
 
 
 def drive_part(ordered: Iterable[Version], dataset: Version | None) -> list[JsonValue]:
@@ -75,26 +77,30 @@ def time_part(ordered: Iterable[Version]) -> dict[str, JsonValue]:
 
 
 def _synchronised(drive: str, report: JsonValue) -> dict[str, JsonValue]:
-    clocks: list[JsonValue] = []
-    for name, clock in fields(report, "clocks").items():
-        offset_ns = pick(clock, "offset_ns")
-        clocks.append(
-            {
-                "clock": name,
-                "method": pick(clock, "method"),
-                "offset_ms": offset_ns / NS_PER_MS if isinstance(offset_ns, int) else None,
-                **{key: pick(clock, key) for key in ("drift_ppm", "residual_ms", "residual_p95_ms", "correlation")},
-                "windows": len(listed(clock, "windows")),
-                "windows_tried": pick(clock, "windows_tried"),
-                "reason": pick(clock, "reason") or "",
-            }
-        )
     return {
         "drive": drive,
         "excluded": pick(report, "excluded"),
         "frames": pick(report, "frames"),
         "reference": pick(report, "reference", "sensor"),
-        "clocks": clocks,
+        "clocks": [_clock(name, clock) for name, clock in fields(report, "clocks").items()],
+    }
+
+
+def _clock(name: str, clock: JsonValue) -> dict[str, JsonValue]:
+    """A clock model as far as it was measured: too few windows show no drift, and a single one always fits."""
+    offset_ns, windows = pick(clock, "offset_ns"), len(listed(clock, "windows"))
+    estimated = pick(clock, "method") == "estimated"
+    fitted = ("residual_ms", "residual_p95_ms")
+    return {
+        "clock": name,
+        "method": pick(clock, "method"),
+        "offset_ms": offset_ns / NS_PER_MS if isinstance(offset_ns, int) else None,
+        "drift_ppm": None if estimated and windows < DRIFT_WINDOWS_MIN else pick(clock, "drift_ppm"),
+        **{key: None if estimated and windows < FIT_WINDOWS_MIN else pick(clock, key) for key in fitted},
+        "correlation": pick(clock, "correlation"),
+        "windows": windows,
+        "windows_tried": pick(clock, "windows_tried"),
+        "reason": pick(clock, "reason") or "",
     }
 
 

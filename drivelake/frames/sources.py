@@ -76,6 +76,7 @@ class SignalIndex(BaseModel):
 
     tables: tuple[Table, ...]
     quarantined: tuple[Quarantined, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,9 @@ def locate(index: SignalIndex, name: str, sensor: Sensor) -> Source | Absent:
     if quarantined:
         reasons = "; ".join(f"{log} is quarantined: {quarantined[log]}" for log in sorted(quarantined))
         return Absent(f"sensor {name!r}: {reasons}", tuple(sorted(quarantined)))
+    silent = [log for log in index.silent if matches(log, sensor.log)]
+    if silent:
+        return Absent(f"sensor {name!r}: {', '.join(silent)} is sound and holds no message")
     if not tables:
         logs = sorted({t.log for t in index.tables} | {q.log for q in index.quarantined})
         return Absent(f"sensor {name!r}: no log with signals matches {sensor.log!r}; there are: {', '.join(logs) or 'none'}")

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from drivelake.lake import Lake, Version
 from drivelake.logs import PayloadReader
 from drivelake.logs.stages import log_paths
-from drivelake.pictures import strip
+from drivelake.pictures import evenly, strip
 
 __all__ = ["thumbnails"]
 
@@ -22,8 +22,7 @@ def thumbnails(lake: Lake, frames: Version) -> bytes:
         return b""
     rows = pq.read_table(table, columns=[f"{sensor}_{part}" for part in ("log", "chunk", "offset", "bytes")])
     rows = rows.filter(rows.column(0).is_valid())
-    step = max(1, rows.num_rows // COUNT)
-    chosen = rows.take(list(range(0, rows.num_rows, step))[:COUNT]).to_pylist()
+    chosen = rows.take(evenly(rows.num_rows, COUNT)).to_pylist()
     raw = lake.version(lake.version(frames.manifest.inputs[0]).manifest.inputs[0])
     pictures = []
     with lake.scratch("thumbnails") as scratch:

@@ -60,7 +60,7 @@ def fit_ridge(train: Samples, validation: Samples) -> Ridge:
     """Fit ridge regression in closed form; lambda is the one of ``LAMBDAS`` with the least validation error, per target.
 
     Only sums over the samples are held (P x P), never the samples: Z'Z and Z'y of the standardised pixels follow from
-    the sums of the raw ones. One eigendecomposition then serves every lambda (Hastie et al., ESL, section 3.4.1).
+    the sums of the raw ones (Hastie et al., The Elements of Statistical Learning, equation 3.44).
     """
     pixels = GREY_HEIGHT * GREY_WIDTH
     outputs, count = train.targets.shape[1], len(train)
@@ -76,9 +76,7 @@ def fit_ridge(train: Samples, validation: Samples) -> Ridge:
     std = np.sqrt(np.maximum(np.diag(covariance) / count, 0))
     std[std < DEVIATION_MIN] = np.inf
     gram, moment = covariance / np.outer(std, std), cross / std[:, None]
-    values, vectors = np.linalg.eigh(gram)
-    rotated = vectors.T @ moment
-    path = np.stack([vectors @ (rotated / (values[:, None] + penalty)) for penalty in LAMBDAS])
+    path = np.stack([np.linalg.solve(gram + penalty * np.eye(pixels), moment) for penalty in LAMBDAS])
     errors = np.zeros((len(LAMBDAS), outputs))
     for block in validation.blocks(BLOCK_ROWS):
         standardised = (grey_pixels(validation.images[block]) - mean) / std

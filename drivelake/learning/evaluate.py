@@ -68,8 +68,10 @@ def evaluate(dataset: Path, model: Model, network: nn.Module) -> tuple[Numbers, 
         for at, name in enumerate(model.targets)
     }
     metrics["ridge_lambda"] = dict(zip(model.targets, ridge.penalty.tolist(), strict=True))
+    rounded = _rounded(metrics)
+    assert isinstance(rounded, dict)
     tables = [_prediction_table(samples, predicted[split]["network"], model) for split, samples in splits.items()]
-    return metrics, pa.concat_tables(tables)
+    return rounded, pa.concat_tables(tables)
 
 
 def measure(targets: Matrix, predicted: Matrix, drives: npt.NDArray[np.int64]) -> Numbers:
@@ -159,6 +161,13 @@ def _judge_slices(splits: Mapping[str, Samples], predicted: Mapping[str, Mapping
             per_value[value] = per_split
         judged[column.removeprefix(SLICE_PREFIX)] = per_value
     return judged
+
+
+def _rounded(value: JsonValue) -> JsonValue:
+    """Round floats to 6 significant digits: beyond them they depend on the core count that BLAS divides its sums by."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _labels(samples: Samples, column: str) -> npt.NDArray[np.str_]:

@@ -59,7 +59,8 @@ def _draw(out: Path) -> None:
     predictions = pq.read_table(out / "predictions.parquet", filters=[("split", "==", "test")])
     for column in (n for n in predictions.column_names if n.endswith("_predicted")):
         name = column.removesuffix("_predicted")
-        figure = scatter_svg(predictions[name].to_pylist(), predictions[column].to_pylist(), name=name)
+        truth, predicted = (predictions[side].to_numpy().tolist() for side in (name, column))
+        figure = scatter_svg(truth, predicted, name=name)
         (out / f"{column}.svg").write_text(figure, encoding="utf-8")
 
 

@@ -4,9 +4,10 @@ The study lives in a SQLite file and outlives its process: started again with th
 killed, and ends with the same trials. Never here: the final training, test data, wall-clock time in what is returned.
 """
 
+import contextlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -97,9 +98,7 @@ def _open_study(path: Path, key: str) -> "Study":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # progress speaks instead
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # heartbeats are marked experimental; that they bring killed trials back is held by a test of ours
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with _heartbeats_are_experimental():
         storage = optuna.storages.RDBStorage(
             sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(),
             engine_kwargs={"connect_args": {"timeout": 60}},
@@ -116,20 +115,34 @@ def _open_study(path: Path, key: str) -> "Study":
     )
 
 
+@contextlib.contextmanager
+def _heartbeats_are_experimental() -> Iterator[None]:
+    """Silence optuna's warning about them: that heartbeats bring killed trials back is held by a test of ours."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
 def _retry_abandoned(study: "Study", say: Progress) -> None:
     """Queue again what a process that has gone left running; wait until it is certain that it has."""
     import optuna
 
     deadline_s = time.monotonic() + GRACE_S + 3
+    told = False
     while running := study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        if not told:
+            say(f"a trial was left running; it is taken up again after {GRACE_S} s without a sign of life")
+            told = True
         if time.monotonic() > deadline_s:
             raise DrivelakeError(
                 f"Trial {running[0].number} of study {study.study_name!r} is still being run by another process.",
                 next_step="wait for that process, or remove the study file to begin afresh",
             )
-        say(f"trial {running[0].number + 1} was left running; waiting for {GRACE_S} s without a heartbeat")
-        time.sleep(1)
-        optuna.storages.fail_stale_trials(study)
+        time.sleep(0.5)
+        with _heartbeats_are_experimental():
+            optuna.storages.fail_stale_trials(study)
 
 
 def _enqueue_declared(study: "Study", training: Training, space: Search) -> None:

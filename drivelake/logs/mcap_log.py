@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from drivelake.errors import LogDamaged, UnsupportedLog
 from drivelake.logs.mcap_records import RESTORE
@@ -44,7 +45,7 @@ def read_mcap(path: Path, *, wanted: Callable[[str], bool], batch_rows: int, lef
         LogDamaged: at the first contradiction.
         UnsupportedLog: a wanted channel has no table, and there are no ``leftovers`` to say so.
     """
-    walk = McapWalk(path, _raise_in(path))
+    walk = McapWalk(path, _raise)
     tables: dict[str, Rows | None] = {}
     silent: set[str] = set()
 
@@ -82,8 +83,5 @@ def _open(walk: McapWalk, number: int, leftovers: Leftovers | None) -> Rows | No
         return None
 
 
-def _raise_in(path: Path) -> Callable[[str], None]:
-    def damaged(sentence: str) -> None:
-        raise LogDamaged(f"{path.name}: {sentence}", next_step=RESTORE)
-
-    return damaged
+def _raise(sentence: str) -> NoReturn:
+    raise LogDamaged(sentence, next_step=RESTORE)

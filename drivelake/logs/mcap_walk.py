@@ -24,6 +24,7 @@ from drivelake.logs.mcap_records import FRAME, MAGIC, open_chunk, parse
 
 __all__ = ["McapWalk", "Message"]
 
+NAMES = {opcode.value: opcode.name for opcode in Opcode}
 MESSAGE_HEAD = struct.Struct("<HIQQ")
 BLOCK_BYTES = 1 << 20
 STAMP_MAX_NS = (1 << 63) - 1
@@ -116,7 +117,7 @@ class McapWalk:
             if offset == self._size:
                 raise _Cut(f"The file ends at offset {offset} without a footer: it was cut short.")
             opcode, length = FRAME.unpack(self._take(FRAME.size, f"the record at offset {offset}"))
-            name = _opcode_name(opcode)
+            name = NAMES.get(opcode, f"0x{opcode:02x}")
             if length > self._size - self._offset:
                 raise _Cut(
                     f"The {name} record at offset {offset} needs {length} bytes, "
@@ -313,7 +314,3 @@ class McapWalk:
         for what, expected, found in counts:
             if expected != found:
                 self._damaged(f"The statistics promise {expected} {what}, {found} can be read.")
-
-
-def _opcode_name(opcode: int) -> str:
-    return Opcode(opcode).name if opcode in set(Opcode) else f"0x{opcode:02x}"

@@ -121,7 +121,7 @@ def opened(path: Path) -> Iterator[MDF]:
     """
     from asammdf import MDF
 
-    with asammdf_errors(path.name):
+    with asammdf_errors("the file"):
         # its own pass over the frames holds all ids of a file; asammdf takes the argument, its types do not name it
         mdf = MDF(path, process_bus_logging=False)  # type: ignore[call-arg]
     try:
@@ -158,7 +158,8 @@ def check_record(group: Group, index: int) -> None:
         )
         if at + channel.bit_count > record_bits:
             raise LogDamaged(
-                f"Channel {channel.name!r} of group {index} takes the bits {at} to {at + channel.bit_count} of a record of {record_bits}.",
+                f"Channel {channel.name!r} of group {index} takes the bits {at} to {at + channel.bit_count}"
+                f" of a record of {record_bits}.",
                 next_step=RESTORE,
             )
 

@@ -113,7 +113,7 @@ def read_mdf(
         InputError: a database that cannot be read, or two that disagree.
     """
     if _form(path) == "mdf4" and (damage := check_blocks(path).damage):
-        raise LogDamaged(f"{path.name}: {damage[0]}", next_step=RESTORE)
+        raise LogDamaged(damage[0], next_step=RESTORE)
     with opened(path) as mdf:
         start = start_ns(mdf, [])
         tables = _tables(mdf, path, [], leftovers)

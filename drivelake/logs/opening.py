@@ -98,14 +98,17 @@ def read_log(
         seen.add(name)
         return channels is None or name in channels
 
-    if family == "mcap":
-        from drivelake.logs.mcap_log import read_mcap
+    try:
+        if family == "mcap":
+            from drivelake.logs.mcap_log import read_mcap
 
-        yield from read_mcap(path, wanted=wanted, batch_rows=batch_rows, leftovers=leftovers)
-    else:
-        from drivelake.logs.mdf_log import read_mdf
+            yield from read_mcap(path, wanted=wanted, batch_rows=batch_rows, leftovers=leftovers)
+        else:
+            from drivelake.logs.mdf_log import read_mdf
 
-        yield from read_mdf(path, wanted=wanted, databases=databases, batch_rows=batch_rows, leftovers=leftovers)
+            yield from read_mdf(path, wanted=wanted, databases=databases, batch_rows=batch_rows, leftovers=leftovers)
+    except LogDamaged as damage:
+        raise LogDamaged(f"{path.name}: {damage.message}", next_step=damage.next_step) from damage
     for missing in sorted(set(channels or ()) - seen):
         close = difflib.get_close_matches(missing, sorted(seen), n=1, cutoff=0.4)
         nearest = f"the nearest is {close[0]!r}" if close else f"there are {', '.join(sorted(seen)) or 'none'}"

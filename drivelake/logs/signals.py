@@ -81,6 +81,7 @@ class SignalsIndex(TypedDict):
     quarantined: list[QuarantinedEntry]
     unsupported: list[UnsupportedEntry]
     undecoded_frames: list[FramesEntry]
+    silent: list[str]  # sound logs that hold no channel at all
 
 
 def write_signals(
@@ -107,16 +108,21 @@ def write_signals(
     reasons = dict(quarantined)
     unsupported: list[UnsupportedEntry] = []
     undecoded: list[FramesEntry] = []
+    silent: list[str] = []
     for log, path in sorted(logs.items()):
         if log in reasons:
             continue
         leftovers = Leftovers()
         try:
-            tables.extend(_write_log(log, path, out, databases, leftovers))
+            written = _write_log(log, path, out, databases, leftovers)
         except (LogDamaged, UnsupportedLog) as error:
-            shutil.rmtree(out / log, ignore_errors=True)
+            if (out / log).exists():
+                shutil.rmtree(out / log)
             reasons[log] = error.message
             continue
+        tables.extend(written)
+        if not written and not leftovers.unsupported and not leftovers.frames:
+            silent.append(log)
         unsupported.extend({"log": log, "channel": c, "reason": r} for c, r in sorted(leftovers.unsupported.items()))
         undecoded.extend(
             {"log": log, "bus": bus, "id": number, "reason": reason, "frames": frames}
@@ -127,6 +133,7 @@ def write_signals(
         "quarantined": [{"log": log, "reason": reason} for log, reason in sorted(reasons.items())],
         "unsupported": unsupported,
         "undecoded_frames": undecoded,
+        "silent": silent,
     }
     (out / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     return index
@@ -179,7 +186,10 @@ class _Table:
         }
         file = out / table
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(file, schema, compression="zstd", version="2.6", data_page_version="1.0")
+        # lists keep Arrow's name for their items, so that the types read are the types in the index
+        self._writer = pq.ParquetWriter(
+            file, schema, compression="zstd", version="2.6", data_page_version="1.0", use_compliant_nested_type=False
+        )
 
     def write(self, batch: pa.RecordBatch) -> None:
         if not len(batch):

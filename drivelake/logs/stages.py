@@ -120,7 +120,7 @@ class Signals(Stage):
         tables = index["tables"]
         rows = sum(table["rows"] for table in tables)
         progress(f"{len(tables)} tables, {rows} rows")
-        return Made(facts={"tables": len(tables), "rows": rows, "quarantined": sorted(quarantined)})
+        return Made(facts={"tables": len(tables), "rows": rows, "quarantined": [q["log"] for q in index["quarantined"]]})
 
 
 def log_paths(raw: Version, view: Path) -> dict[str, Path]:

@@ -4,7 +4,7 @@ Never here: git's or DVC's details; those are in ``graph`` and ``objects``.
 
     <root>/repo.git         bare; main holds, for each path, <asset>/<partition>/manifest.json and .../data.dvc
     <root>/files/md5/..     the bytes, in the layout of a DVC remote
-    <root>/locks/           who publishes what; empty files, safe to delete when nothing runs
+    <root>/locks/           who publishes what just now; safe to delete when nothing runs
 
 Stock tools read it: ``git clone <root>/repo.git lake && cd lake && dvc pull`` fills <asset>/<partition>/data/. The remote's
 url is the place where the store was made; for a clone of a store that was moved since, say where it is now:
@@ -20,10 +20,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-import pygit2
-
 from drivelake.errors import Conflict, NotFound, StoreError
-from drivelake.versions.graph import BLOB, HEADS, TAGS, TREE, Entry, Graph
+from drivelake.versions.gitobjects import BLOB, TREE, Entry
+from drivelake.versions.graph import HEADS, TAGS, Graph
 from drivelake.versions.integrity import walk_verified
 from drivelake.versions.locks import exclusive
 from drivelake.versions.objects import DATA, Objects, Staged
@@ -53,7 +52,6 @@ class EmbeddedStore:
                 f"There is no version store at {self.root}.", next_step="check the lake's path, or create the lake there"
             )
         self._locks = self.root / "locks"
-        self._locks.mkdir(exist_ok=True)
         self._graph = Graph(self.root / "repo.git", self._locks)
         self._objects = Objects(self.root)
         self._staged: defaultdict[str, dict[str, Entry | None]] = defaultdict(dict)
@@ -62,8 +60,7 @@ class EmbeddedStore:
     def create(cls, root: Path) -> EmbeddedStore:
         """Make the store, or open the one that is there; several processes may do so at once."""
         root = root.resolve()
-        for folder in (root / "files" / "md5", root / "locks"):
-            folder.mkdir(parents=True, exist_ok=True)
+        (root / "files" / "md5").mkdir(parents=True, exist_ok=True)
         Graph.create(root / "repo.git", root / "locks", {".dvc/config": _dvc_config(root), ".dvcignore": b""})
         return cls(root)
 
@@ -71,7 +68,7 @@ class EmbeddedStore:
 
     def resolve(self, ref: str) -> str:
         """See VersionStore."""
-        return str(self._graph.resolve(ref))
+        return self._graph.resolve(ref)
 
     def branch(self, name: str, at: str = MAIN) -> None:
         """See VersionStore."""
@@ -100,7 +97,7 @@ class EmbeddedStore:
                 f"{bad[0]!r} cannot name a small file.", next_step=f"use a plain file name other than {DATA} and {DVC_FILE}"
             )
         contents = {**small, DVC_FILE: self._objects.stage(folder).as_dvc()}
-        tree = self._graph.graft(None, {name: (self._graph.write_blob(data), BLOB) for name, data in contents.items()})
+        tree = self._graph.graft(None, {name: (self._graph.objects.write_blob(data), BLOB) for name, data in contents.items()})
         self._staged[branch][path] = (tree, TREE)
 
     def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
@@ -113,11 +110,11 @@ class EmbeddedStore:
             new = self._graph.write_commit(tree, [head], join_message(message, metadata))
             if not self._graph.move(HEADS + branch, head, new):
                 raise Conflict(
-                    f"Branch {branch!r} left commit {str(head)[:12]} while {str(new)[:12]} was made on it.", next_step="run again"
+                    f"Branch {branch!r} left commit {head[:12]} while {new[:12]} was made on it.", next_step="run again"
                 )
             head = new
         del self._staged[branch]
-        return str(head)
+        return head
 
     def merge(self, source: str, into: str = MAIN) -> str:
         """See VersionStore; no merge commit where ``into`` did not move since the branch began."""
@@ -127,7 +124,7 @@ class EmbeddedStore:
             ours = self._head(into)
             new = self._graph.merged(ours, theirs, into)
             if new == ours or self._graph.move(HEADS + into, ours, new):
-                return str(new)
+                return new
 
     @contextmanager
     def hold(self, path: str) -> Iterator[None]:
@@ -135,7 +132,7 @@ class EmbeddedStore:
         with exclusive(self._locks / sha256(path.encode()).hexdigest()[:20]):
             yield
 
-    def _head(self, branch: str) -> pygit2.Oid:
+    def _head(self, branch: str) -> str:
         head = self._graph.target(HEADS + branch)
         if head is None:
             raise NotFound(f"There is no branch {branch!r}.", next_step="start it with branch()")
@@ -156,7 +153,7 @@ class EmbeddedStore:
         if entry is None:
             there = ", ".join(self.list(ref, path)) or "nothing"
             raise NotFound(f"{path} at {ref} has no {file!r}; it holds {there}.", next_step="check the path and the ref")
-        return self._graph.blob(entry[0])
+        return self._graph.objects.blob(entry[0])
 
     def files(self, ref: str, path: str) -> Mapping[str, Path]:
         """See VersionStore; fails when an object is missing, and leaves comparing the bytes to the verifier."""
@@ -167,7 +164,7 @@ class EmbeddedStore:
         start = self._graph.resolve(ref)
         for commit in self._graph.walk(start) if path is None else self._graph.walk_changes(start, path):
             message, metadata = split_message(commit.message)
-            yield HistoryEntry(str(commit.id), datetime.fromtimestamp(commit.commit_time, UTC), message, metadata)
+            yield HistoryEntry(commit.id, datetime.fromtimestamp(commit.time_s, UTC), message, metadata)
 
     def find(self, path: str, version: str, ref: str = MAIN) -> str | None:
         """See VersionStore; reads commits only, no trees."""
@@ -186,8 +183,8 @@ class EmbeddedStore:
         if not self._graph.move(TAGS + name, old, new):
             stands = self._graph.target(TAGS + name)
             raise Conflict(
-                f"Tag {name!r} is {f'at {str(stands)[:12]}' if stands else 'not there'}, expected "
-                f"{f'it at {str(old)[:12]}' if old else 'none'}; it was to move to {str(new)[:12]}.",
+                f"Tag {name!r} is {f'at {stands[:12]}' if stands else 'not there'}, expected "
+                f"{f'it at {old[:12]}' if old else 'none'}; it was to move to {new[:12]}.",
                 next_step="look at what it names now, and pass that as expected to replace it",
             )
 
@@ -199,7 +196,7 @@ class EmbeddedStore:
         Raises:
             StoreError: the bytes of one do not hash to its name; names that file.
         """
-        return walk_verified(self._graph.path, self.resolve(ref))
+        return walk_verified(self._graph.objects, self.resolve(ref))
 
     def check_git(self, ref: str = MAIN) -> int:
         """Read and hash all of ``git_objects``; gives how many files there are. Raises as it does."""

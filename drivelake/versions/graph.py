@@ -1,10 +1,10 @@
-"""The commit graph: a bare git repository, without a working tree. Belongs here: trees, commits, refs, merging, walking.
+"""The commit graph: a bare git repository, without a working tree. Belongs here: refs, paths in trees, walking, merging.
 
 Never here: where a version's files are kept, how a version is published, what its bytes mean.
 
-What is durable when: with libgit2's fsync option an object's file and its folder are synced before its id is returned,
-and a ref's file and folder before a move returns. A ref is moved only to a commit whose objects are all written, so a
-power cut shows the old ref or the new one, with everything below it.
+What is durable when: objects are synced as they are written, and a ref's file and folder before a move returns.
+A ref is moved only to a commit whose objects are all written, so a power cut shows the old ref or the new one, with
+everything below it.
 """
 
 from __future__ import annotations
@@ -16,44 +16,30 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import pygit2
-from pygit2.enums import FileMode
 
 from drivelake.errors import Conflict, NotFound, StoreError
 from drivelake.versions.durable import sync
+from drivelake.versions.gitobjects import BLOB, TREE, Commit, Entry, GitObjects
 from drivelake.versions.locks import exclusive, owning_lock_file
 
-__all__ = ["BLOB", "HEADS", "TAGS", "TREE", "Entry", "Graph", "damaged"]
+__all__ = ["HEADS", "TAGS", "Graph"]
 
-Entry = tuple[pygit2.Oid, int]  # what a tree holds under a name: an object and its file mode
-Kind = TypeVar("Kind", pygit2.Commit, pygit2.Tree, pygit2.Blob)
-
-BLOB = int(FileMode.BLOB)
-TREE = int(FileMode.TREE)
 HEADS, TAGS = "refs/heads/", "refs/tags/"
 COMMIT_ID = re.compile(r"[0-9a-f]{7,40}")
 LOCK_WAIT_S = 5.0
 
 
-def damaged(file: Path, what: str) -> StoreError:
-    """The error for a git object whose file does not hold what its name says."""
-    return StoreError(
-        f"git object {file} {what}.",
-        next_step="restore that file from a copy of the store, or the object from a clone with git",
-    )
-
-
 class Graph:
-    """The repository at ``path``. Every object read is hashed again, and a mismatch names its file."""
+    """The repository at ``path``; ids are 40 hex digits. Every object read is verified, see ``gitobjects``."""
 
     def __init__(self, path: Path, locks: Path) -> None:
-        pygit2.settings.enable_fsync_gitdir()
         self.path = path
         self._locks = locks
         try:
             self._repository = pygit2.Repository(str(path))
+            self.objects = GitObjects(path)
         except pygit2.GitError as error:
             raise StoreError(
                 f"{path} cannot be opened as a git repository: {error}.", next_step="check its owner and files"
@@ -70,7 +56,7 @@ class Graph:
                 shutil.rmtree(draft)  # its maker was killed: the lock says that nobody is at work on it
             pygit2.init_repository(str(draft), bare=True, initial_head="main")
             graph = cls(draft, locks)
-            root = graph.graft(None, {name: (graph.write_blob(data), BLOB) for name, data in files.items()})
+            root = graph.graft(None, {name: (graph.objects.write_blob(data), BLOB) for name, data in files.items()})
             graph.move(f"{HEADS}main", None, graph.write_commit(root, [], "The store begins"))
             sync(draft.rglob("*"))
             draft.rename(path)
@@ -78,23 +64,20 @@ class Graph:
 
     # --- refs
 
-    def target(self, ref: str) -> pygit2.Oid | None:
+    def target(self, ref: str) -> str | None:
         """The commit at a full ref name; None when there is no such ref."""
         try:
             found = self._repository.references.get(ref)
-            oid = None if found is None else found.resolve().target
+            oid = None if found is None else str(found.resolve().target)
         except pygit2.InvalidSpecError:
             return None
         except (pygit2.GitError, KeyError) as error:
             raise StoreError(
                 f"git ref {self.path / ref} cannot be read: {error}.", next_step="set it with git update-ref"
             ) from error
-        if oid is None:
-            return None
-        named = self._load(oid)
-        return named.target if isinstance(named, pygit2.Tag) else oid
+        return None if oid is None else self.objects.tagged(oid)
 
-    def resolve(self, ref: str) -> pygit2.Oid:
+    def resolve(self, ref: str) -> str:
         """The commit that a branch, a tag or a commit id (or its beginning) names.
 
         Raises:
@@ -104,22 +87,25 @@ class Graph:
             found = self.target(kind + ref)
             if found is not None:
                 return found
-        if COMMIT_ID.fullmatch(ref):
-            try:
-                oid = self._repository.expand_id(ref)
-            except pygit2.AmbiguousError:
-                raise NotFound(f"Several ids begin with {ref!r}.", next_step="give more digits") from None
-            except pygit2.NotFoundError:
-                oid = None
-            if oid is not None and isinstance(self._load(oid), pygit2.Commit):
-                return oid
+        oid = self._expand(ref) if COMMIT_ID.fullmatch(ref) else None
+        if oid is not None and self.objects.read(oid)[0] == "commit":
+            return oid
         raise NotFound(f"No branch, tag or commit {ref!r} in {self.path}.", next_step="look at its branches and tags with git")
 
-    def move(self, ref: str, old: pygit2.Oid | None, new: pygit2.Oid | None) -> bool:
+    def _expand(self, digits: str) -> str | None:
+        try:
+            oid = str(self._repository.expand_id(digits))
+        except pygit2.AmbiguousError:
+            raise NotFound(f"Several ids begin with {digits!r}.", next_step="give more digits") from None
+        except pygit2.NotFoundError:
+            return None
+        return oid if oid in self._repository else None
+
+    def move(self, ref: str, old: str | None, new: str | None) -> bool:
         """Compare and swap: point ``ref`` at ``new`` if it is at ``old`` (None: no such ref). False when it is elsewhere.
 
-        By libgit2's ref transaction rather than ``git update-ref NEW OLD``. Both take ``<ref>.lock``, so stock git may work in
-        the repository at the same time, and both leave that file behind when killed in between, which
+        By libgit2's ref transaction rather than ``git update-ref NEW OLD``. Both take ``<ref>.lock``, so stock git may work
+        in the repository at the same time, and both leave that file behind when killed in between, which
         ``owning_lock_file`` heals. But libgit2 also syncs the ref's folder, and starts no process.
         """
         if not pygit2.reference_is_valid_name(ref):
@@ -142,68 +128,31 @@ class Graph:
             ) from error
         return True
 
-    # --- reading objects
+    # --- paths in trees
 
-    def object_file(self, oid: pygit2.Oid) -> Path:
-        """The file of an object that stands alone; of a packed one, the folder of packs."""
-        digits = str(oid)
-        loose = self.path / "objects" / digits[:2] / digits[2:]
-        packs = self.path / "objects" / "pack"
-        return loose if loose.exists() or not any(packs.glob("*.pack")) else packs
-
-    def _load(self, oid: pygit2.Oid) -> pygit2.Object:
-        try:
-            return self._repository[oid]
-        except KeyError:
-            raise damaged(self.object_file(oid), f"({oid}) is missing") from None
-        except pygit2.GitError as error:
-            raise damaged(self.object_file(oid), f"does not hold what its name says: {error}") from error
-
-    def _read(self, oid: pygit2.Oid, kind: type[Kind]) -> Kind:
-        found = self._load(oid)
-        if not isinstance(found, kind):
-            raise damaged(self.object_file(oid), f"is a {found.type_str}, expected a {kind.__name__.lower()}")
-        return found
-
-    def commit(self, oid: pygit2.Oid) -> pygit2.Commit:
-        """A commit by its id."""
-        return self._read(oid, pygit2.Commit)
-
-    def root(self, commit: pygit2.Oid) -> pygit2.Oid:
+    def root(self, commit: str) -> str:
         """The tree of a commit."""
-        return self.commit(commit).tree_id
+        return self.objects.commit(commit).tree
 
-    def blob(self, oid: pygit2.Oid) -> bytes:
-        """The bytes of a file in the tree."""
-        return self._read(oid, pygit2.Blob).data
-
-    def children(self, tree: pygit2.Oid | None) -> dict[str, Entry]:
+    def children(self, tree: str | None) -> Mapping[str, Entry]:
         """What a tree holds, by name; nothing for None."""
-        if tree is None:
-            return {}
-        return {str(child.name): (child.id, int(child.filemode)) for child in self._read(tree, pygit2.Tree)}
+        return {} if tree is None else self.objects.tree(tree)
 
-    def at(self, tree: pygit2.Oid | None, path: str) -> Entry | None:
+    def at(self, tree: str | None, path: str) -> Entry | None:
         """What stands at a path below a tree; None when nothing does."""
-        entry: Entry | None = None if tree is None else (tree, TREE)
-        for name in path.split("/"):
-            if entry is None or entry[1] != TREE:
-                return None
-            below = self._read(entry[0], pygit2.Tree)
-            entry = (below[name].id, int(below[name].filemode)) if name in below else None
-        return entry
+        name, _, rest = path.partition("/")
+        entry = self.children(tree).get(name)
+        return self.at(_tree(entry), rest) if rest else entry
 
-    def same(self, a: pygit2.Oid | None, b: pygit2.Oid | None, path: str) -> bool:
+    def same(self, a: str | None, b: str | None, path: str) -> bool:
         """Whether two trees hold the same at a path; reads no deeper than the first equal level."""
+        name, _, rest = path.partition("/")
         if a == b:
             return True
-        name, _, rest = path.partition("/")
-        left, right = self.at(a, name), self.at(b, name)
-        if not rest or left == right:
-            return left == right
-        return self.same(_tree(left), _tree(right), rest)
+        left, right = self.children(a).get(name), self.children(b).get(name)
+        return self.same(_tree(left), _tree(right), rest) if rest and left != right else left == right
 
-    def changed(self, a: pygit2.Oid, b: pygit2.Oid) -> list[str]:
+    def changed(self, a: str, b: str) -> list[str]:
         """Paths ``asset/partition`` that differ between two trees, sorted; a top-level file or dot folder counts as one."""
         left, right = self.children(a), self.children(b)
         paths: list[str] = []
@@ -216,55 +165,74 @@ class Graph:
                 paths += [f"{name}/{inner}" for inner in _differing(*below)]
         return sorted(paths)
 
-    def walk(self, start: pygit2.Oid) -> Iterator[pygit2.Commit]:
-        """Every commit reachable from ``start`` once, newest first, never one before it was reached from a child."""
-        first = self.commit(start)
-        waiting = [(-first.commit_time, 0, first)]
-        seen = {start}
-        while waiting:
-            _, _, commit = heapq.heappop(waiting)
-            yield commit
-            for oid in commit.parent_ids:
-                if oid not in seen:
-                    seen.add(oid)
-                    parent = self.commit(oid)
-                    heapq.heappush(waiting, (-parent.commit_time, len(seen), parent))
-
-    def walk_changes(self, start: pygit2.Oid, path: str) -> Iterator[pygit2.Commit]:
-        """Commits that hold something else at ``path`` than each of their parents; so no merge that only carried it over."""
-        for commit in self.walk(start):
-            parents: list[pygit2.Oid | None] = [self.root(oid) for oid in commit.parent_ids]
-            if all(not self.same(commit.tree_id, parent, path) for parent in parents or [None]):
-                yield commit
-
-    # --- writing objects
-
-    def write_blob(self, data: bytes) -> pygit2.Oid:
-        """Store the bytes of a file."""
-        return self._repository.create_blob(data)
-
-    def graft(self, tree: pygit2.Oid | None, changes: Mapping[str, Entry | None]) -> pygit2.Oid:
-        """A tree with other content at some paths (None: without it); writes only the trees on the way there."""
-        builder = self._repository.TreeBuilder() if tree is None else self._repository.TreeBuilder(self._read(tree, pygit2.Tree))
+    def graft(self, tree: str | None, changes: Mapping[str, Entry | None]) -> str:
+        """A tree with other content at some paths (None: without them); writes only the trees on the way there."""
+        entries = dict(self.children(tree))
         below: defaultdict[str, dict[str, Entry | None]] = defaultdict(dict)
         for path, entry in changes.items():
             name, _, rest = path.partition("/")
             if rest:
                 below[name][rest] = entry
             elif entry is None:
-                builder.remove(name)
+                entries.pop(name, None)
             else:
-                builder.insert(name, *entry)
+                entries[name] = entry
         for name, inner in below.items():
-            builder.insert(name, self.graft(_tree(self.at(tree, name)), inner), TREE)
-        return builder.write()
+            entries[name] = (self.graft(_tree(entries.get(name)), inner), TREE)
+        return self.objects.write_tree(entries)
 
-    def write_commit(self, tree: pygit2.Oid, parents: list[pygit2.Oid], message: str) -> pygit2.Oid:
-        """Store a commit; no ref moves."""
-        author = pygit2.Signature("drivelake", "store@drivelake.invalid")
-        return self._repository.create_commit(None, author, author, message, tree, parents)
+    # --- commits
 
-    def merged(self, ours: pygit2.Oid, theirs: pygit2.Oid, into: str) -> pygit2.Oid:
+    def write_commit(self, tree: str, parents: list[str], message: str) -> str:
+        """Store a commit made now; no ref moves."""
+        return self.objects.write_commit(tree, parents, message, int(time.time()))
+
+    def walk(self, start: str) -> Iterator[Commit]:
+        """Every commit reachable from ``start`` once, newest first, never one before it was reached from a child."""
+        first = self.objects.commit(start)
+        waiting = [(-first.time_s, 0, first)]
+        seen = {start}
+        while waiting:
+            _, _, commit = heapq.heappop(waiting)
+            yield commit
+            for oid in commit.parents:
+                if oid not in seen:
+                    seen.add(oid)
+                    parent = self.objects.commit(oid)
+                    heapq.heappush(waiting, (-parent.time_s, len(seen), parent))
+
+    def walk_changes(self, start: str, path: str) -> Iterator[Commit]:
+        """Commits that hold something else at ``path`` than each of their parents; so no merge that only carried it over."""
+        for commit in self.walk(start):
+            parents: list[str | None] = [self.root(oid) for oid in commit.parents]
+            if all(not self.same(commit.tree, parent, path) for parent in parents or [None]):
+                yield commit
+
+    def merge_base(self, a: str, b: str) -> str | None:
+        """A commit that both have among their ancestors, the newest by its time; None when they share none.
+
+        Where clocks disagreed it may be an older one than need be: a merge from there can find a conflict too many,
+        but never misses one.
+        """
+        reached: defaultdict[str, set[str]] = defaultdict(set)
+        waiting: list[tuple[int, str]] = []
+
+        def reach(oid: str, sides: set[str]) -> None:
+            if not sides <= reached[oid]:
+                reached[oid] |= sides
+                heapq.heappush(waiting, (-self.objects.commit(oid).time_s, oid))
+
+        reach(a, {a})
+        reach(b, {b})
+        while waiting:
+            _, oid = heapq.heappop(waiting)
+            if reached[oid] == {a, b}:
+                return oid
+            for parent in self.objects.commit(oid).parents:
+                reach(parent, reached[oid])
+        return None
+
+    def merged(self, ours: str, theirs: str, into: str) -> str:
         """The commit that holds both sides: one of the two where that suffices, else a new one with both as parents.
 
         Three-way by whole paths, never by lines: half of one version beside half of another is no version.
@@ -272,9 +240,9 @@ class Graph:
         Raises:
             Conflict: both sides changed a path since their last common commit, to different content.
         """
-        base = self._repository.merge_base(ours, theirs)
+        base = self.merge_base(ours, theirs)
         if base is None:
-            raise StoreError(f"{_short(theirs)} and {into} share no commit.", next_step="branch from main")
+            raise StoreError(f"{theirs[:12]} and {into} share no commit.", next_step="branch from main")
         if base in (ours, theirs):
             return theirs if base == ours else ours
         old, our_root, their_root = self.root(base), self.root(ours), self.root(theirs)
@@ -284,18 +252,16 @@ class Graph:
         if clashing:
             raise self._conflict(clashing, base, ours, theirs, into)
         root = self.graft(our_root, {path: self.at(their_root, path) for path in incoming})
-        if root == our_root:
-            return ours
-        return self.write_commit(root, [ours, theirs], f"Merge {_short(theirs)} into {into}")
+        return ours if root == our_root else self.write_commit(root, [ours, theirs], f"Merge {theirs[:12]} into {into}")
 
-    def _conflict(self, paths: list[str], base: pygit2.Oid, ours: pygit2.Oid, theirs: pygit2.Oid, into: str) -> Conflict:
+    def _conflict(self, paths: list[str], base: str, ours: str, theirs: str, into: str) -> Conflict:
         named = []
         for path in paths[:5]:
-            on_ours, on_theirs = (next(self.walk_changes(side, path)).id for side in (ours, theirs))
-            named.append(f"{path} by commit {_short(on_ours)} on {into} and by commit {_short(on_theirs)} to be merged")
+            on_ours, on_theirs = (next(self.walk_changes(side, path)).id[:12] for side in (ours, theirs))
+            named.append(f"{path} by commit {on_ours} on {into} and by commit {on_theirs} to be merged")
         more = f", and {len(paths) - 5} more" if len(paths) > 5 else ""
         return Conflict(
-            f"{len(paths)} path(s) changed on both sides since {_short(base)}: {'; '.join(named)}{more}.",
+            f"{len(paths)} path(s) changed on both sides since commit {base[:12]}: {'; '.join(named)}{more}.",
             next_step=f"look at what stands on {into} now; run again to replace it",
         )
 
@@ -316,13 +282,9 @@ def _take(change: pygit2.ReferenceTransaction, ref: str, lock_file: Path) -> Non
             return
 
 
-def _tree(entry: Entry | None) -> pygit2.Oid | None:
+def _tree(entry: Entry | None) -> str | None:
     return entry[0] if entry is not None and entry[1] == TREE else None
 
 
 def _differing(left: Mapping[str, Entry], right: Mapping[str, Entry]) -> list[str]:
     return [name for name in {*left, *right} if left.get(name) != right.get(name)]
-
-
-def _short(oid: pygit2.Oid) -> str:
-    return str(oid)[:12]

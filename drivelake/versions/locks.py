@@ -26,6 +26,7 @@ def exclusive(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
     Yields:
         The open file.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)  # here and not when the store is opened: reading it writes nothing
     while True:
         with path.open("a+b") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -2,37 +2,36 @@
 
 Never here: commits, paths in the lake, who may see what.
 
-What is durable when: a staged folder's files are synced before they get a name in the database, so that no name ever stands
-for bytes a power cut can take; the names, the copies and the ``.dir`` listing are synced before ``stage`` returns.
-Every file of the listing is synced, not the new ones alone: another process may have written an object and not yet synced it.
+DVC hashes and lists a folder; giving files their names in the database is done here. DVC's own transfer first tries a
+reflink by truncating the final name, so of two processes that add one object the later empties what the earlier has
+published already. Here a name appears in one step, for bytes that are whole, read-only and synced, and so every name that
+is seen can be relied on after a power cut; ``stage`` syncs the folders of the names before it returns.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
+import shutil
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import yaml
 
 from drivelake.errors import StoreError
-from drivelake.versions.durable import sync
-
-if TYPE_CHECKING:
-    from dvc_data.hashfile.db.local import LocalHashFileDB
-    from dvc_objects.fs.base import FileSystem
+from drivelake.versions.durable import sync, sync_one
 
 __all__ = ["DATA", "Objects", "Staged"]
 
 MD5 = re.compile(r"[0-9a-f]{32}")
 DATA = "data"  # the one output of a .dvc file: a folder of this name beside it
 RESTORE = "restore it from a copy of the store, or publish the same version again"
+NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Objects:
     def stage(self, folder: Path) -> Staged:
         """Take every file below ``folder`` in, by hard link where the file system allows it, else by copy.
 
-        Hard-linked files become read-only. Objects that are there already are kept.
+        The files become read-only. Objects that are there already are kept.
 
         Raises:
             StoreError: the folder holds something that is no regular file, or the disk refused.
@@ -99,45 +98,44 @@ class Objects:
         from dvc_data.hashfile.tree import Tree
         from dvc_objects.fs.local import LocalFileSystem
 
-        disk = LocalFileSystem()  # type: ignore[no-untyped-call]  # as below: DVC leaves these untyped
+        disk = LocalFileSystem()  # type: ignore[no-untyped-call]  # DVC leaves these two untyped
         database = LocalHashFileDB(disk, str(self._files))  # type: ignore[no-untyped-call]
         try:
-            sync(_regular_files(folder))
+            sources = _regular_files(folder)
+            for path in sources:
+                os.chmod(path, 0o444)  # noqa: PTH101 - as _regular_files
+            sync(sources)
             _, _, listing = build(database, str(folder), disk, "md5")
             assert isinstance(listing, Tree), "a folder gives a listing"
-            sources = {entry.value: (str(folder.joinpath(*key)), info.size) for key, info, entry in listing}
-            self._add(database, disk, sources)
-            self._add(database, listing.fs, {listing.oid: (listing.path, len(listing.as_bytes()))})
-            listing.fs.remove(listing.path)  # DVC builds it in a memory that lives as long as the process
+            listing.fs.remove(listing.path)  # DVC keeps it in a memory that lives as long as the process
+            for key, meta, entry in listing:
+                self._add(entry.value, meta.size, folder.joinpath(*key))
+            self._add(listing.oid, len(listing.as_bytes()), listing.as_bytes())
+            names = [self.path(entry.value) for _, _, entry in listing] + [self.path(listing.oid)]
+            sync({name.parent for name in names} | {self._files})
         except IgnoreInCollectedDirError as error:
             raise StoreError(f"{folder} cannot be stored: {error}.", next_step="leave .dvcignore out of the folder") from error
         except OSError as error:
             raise StoreError(f"{folder} could not be stored: {error}.", next_step="free disk space or set the rights") from error
-        return Staged(md5=listing.oid, size=sum(info.size for _, info, _ in listing), nfiles=len(listing))
+        return Staged(md5=listing.oid, size=sum(meta.size for _, meta, _ in listing), nfiles=len(listing))
 
-    def _add(self, database: LocalHashFileDB, source: FileSystem, sources: Mapping[str, tuple[str, int]]) -> None:
-        """Give each source its name in the database; ``sources``: digest -> (path, bytes)."""
-        failures: list[BaseException] = []
-        # Twice: an object of the wrong size is what a power cut left, and DVC keeps any that is read-only; and of
-        # two processes that add the same empty file at once, DVC refuses one.
-        for _ in range(2):
-            there = database.oids_exist(list(sources))  # type: ignore[no-untyped-call]
-            missing = sorted(set(sources) - set(there))
-            paths = [sources[md5][0] for md5 in missing]
-            database.add(
-                paths, source, missing, hardlink=True, check_exists=False, on_error=lambda _, error: failures.append(error)
-            )
-            wrong = [self.path(md5) for md5, (_, size) in sources.items() if not _has_size(self.path(md5), size)]
-            if not wrong:
-                sync(self.path(md5) for md5 in sources)
-                sync({self.path(md5).parent for md5 in sources} | {self._files})
-                return
-            for path in wrong:
-                path.unlink(missing_ok=True)
-        reason = failures[0] if failures else "its size is wrong each time it is written"
-        raise StoreError(
-            f"Object {wrong[0]} could not be written: {reason}.", next_step="check the disk's space, rights and health"
-        )
+    def _add(self, md5: str, size: int, source: Path | bytes) -> None:
+        name = self.path(md5)
+        if _has_size(name, size):
+            return  # one of another size is what a broken disk or an interrupted copy of the store left: replaced below
+        name.parent.mkdir(exist_ok=True)
+        fresh = name.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            if isinstance(source, bytes):
+                fresh.write_bytes(source)
+            elif not _linked(source, fresh):
+                shutil.copyfile(source, fresh)
+            if fresh.stat().st_nlink == 1:  # no link, so not synced with the sources
+                fresh.chmod(0o444)
+                sync_one(fresh)
+            fresh.replace(name)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def files(self, staged: Staged) -> dict[str, Path]:
         """The objects of a staged folder by path inside it, sorted. Their bytes are not read here; the listing's are.
@@ -173,6 +171,16 @@ def _regular_files(folder: Path) -> list[str]:
                     f"{path} is a link or a special file, expected regular files.", next_step="copy what it points at"
                 )
     return found
+
+
+def _linked(source: Path, name: Path) -> bool:
+    try:
+        os.link(source, name)
+    except OSError as error:
+        if error.errno in NO_LINK:
+            return False
+        raise
+    return True
 
 
 def _raise(error: OSError) -> None:

@@ -19,7 +19,7 @@ def report(truth, reference, compiled):
     return compare(rows, truth, reference, compiled, {"speed_mps": "m/s", "curvature_1pm": None})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(three)
 def test_rows_survive_the_report_exactly(parts):
     stored = report(*parts)["targets"]
@@ -28,18 +28,20 @@ def test_rows_survive_the_report_exactly(parts):
             np.testing.assert_array_equal(np.array(values[key], np.float32), part[:, at])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(three)
 def test_deviations_are_ordered_and_symmetric(parts):
     truth, reference, compiled = parts
     there, back = report(truth, reference, compiled), report(truth, compiled, reference)
     for target in there["per_target"].values():
-        assert 0 <= target["parity"]["mean_abs"] <= target["parity"]["max_abs"]
-        assert target["parity"]["p99_abs"] <= target["parity"]["max_abs"]
+        # a mean of equal numbers may round one bit beyond them
+        bound = target["parity"]["max_abs"] * (1 + 1e-9)
+        assert 0 <= target["parity"]["mean_abs"] <= bound
+        assert target["parity"]["p99_abs"] <= bound
     assert there["parity"] == back["parity"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(three)
 def test_compiling_to_the_same_numbers_costs_nothing(parts):
     truth, reference, _ = parts

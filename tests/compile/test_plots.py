@@ -23,7 +23,7 @@ def test_every_target_gets_both_figures_and_the_same_text_twice(snapdragon):
     assert figures == parity_figures(json.loads(json.dumps(report)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(*[st.floats(-1e6, 1e6, width=32)] * 2), min_size=1, max_size=30))
 def test_every_row_is_drawn_inside_the_figure(rows):
     reference, compiled = map(list, zip(*rows, strict=True))

@@ -38,26 +38,28 @@ def integer_types(raw):
 
 
 def test_the_htp_gets_16_bit_activations_and_8_bit_weights(for_qnn):
-    assert integer_types(for_qnn) == ({"UINT16"}, {"UINT8"})
+    assert integer_types(for_qnn) == ({"UINT16"}, {"INT8"})
 
 
 def test_a_cpu_gets_8_bits_for_both(for_cpu):
     assert integer_types(for_cpu) == ({"UINT8"}, {"UINT8"})
 
 
-def test_weights_for_a_cpu_are_symmetric_around_128_and_per_channel(for_cpu):
-    graph = onnx.load_from_string(for_cpu).graph
+def zero_points(raw, layer):
+    """By weight: how many scales it has, and its zero points."""
+    graph = onnx.load_from_string(raw).graph
     values = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
-    convs = [
-        n
-        for n in graph.node
-        if n.op_type == "DequantizeLinear" and n.input[0].endswith("weight_quantized") and "features" in n.input[0]
-    ]
-    assert convs
-    for node in convs:
-        zero_points = values[node.input[2]]
-        assert zero_points.shape == (values[node.input[0]].shape[0],)
-        assert set(zero_points.tolist()) == {128}
+    nodes = [n for n in graph.node if n.op_type == "DequantizeLinear" and layer in n.input[0] and "weight" in n.input[0]]
+    return [(values[n.input[1]].size, set(values[n.input[2]].ravel().tolist())) for n in nodes]
+
+
+def test_weights_are_symmetric_and_those_of_convolutions_per_channel(for_cpu, for_qnn):
+    assert zero_points(for_cpu, "features") == [(8, {128}), (16, {128}), (32, {128}), (32, {128})]
+    assert zero_points(for_qnn, "features") == [(8, {0}), (16, {0}), (32, {0}), (32, {0})]
+
+
+def test_matrices_for_the_htp_are_per_tensor(for_qnn):
+    assert zero_points(for_qnn, "heads") == [(1, {0}), (1, {0})]
 
 
 def test_nothing_on_the_htp_computes_in_float(for_qnn):
@@ -104,4 +106,4 @@ def test_a_bias_that_int32_cannot_hold_is_refused(network, calibration):
         other.head[-1].weight *= 1e-6
         other.head[-1].bias.fill_(1.0)
     with pytest.raises(DrivelakeError, match="does not fit into int32"):
-        quantise_qnn(export_onnx(other, MODEL), calibration, TARGETS)
+        quantise_portable(export_onnx(other, MODEL), calibration, TARGETS)

@@ -135,3 +135,9 @@ def test_a_folder_is_hashed_in_the_order_of_paths_and_moving_it_changes_nothing(
 def test_a_reference_names_its_file_whatever_the_characters(tmp_path):
     odd = tmp_path / "a %20 ü.mcap"
     assert Reference(path="x", bytes=0, sha256=SHA, uri=odd.as_uri()).local == odd
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**80), 2**80))
+def test_any_number_reads_back(number):
+    made = manifest(parameters={"n": number})
+    assert Manifest.parse(made.canonical(), where="x") == made

@@ -73,7 +73,12 @@ def sync(excluded=None):
     return {
         "excluded": excluded,
         "frames": 0 if excluded else 97,
-        "reference": {"sensor": "camera", "ticks": 97, "first_ns": 1_700_000_000_000_000_000, "last_ns": 1_700_000_060_000_000_000},
+        "reference": {
+            "sensor": "camera",
+            "ticks": 97,
+            "first_ns": 1_700_000_000_000_000_000,
+            "last_ns": 1_700_000_060_000_000_000,
+        },
         "clocks": {} if excluded else {"reference": {**same, "windows_tried": 0, "reason": ""}, "can": can},
         "sensors": {"speed": {**sensor, **counts, "unmatched": {"too_old": 3}, "age_ms": ages}},
     }

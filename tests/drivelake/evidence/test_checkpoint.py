@@ -78,6 +78,7 @@ def test_every_prefix_of_every_size_is_shown_to_be_one_and_nothing_else_is():
                 assert not verify_consistency(first, second, ROOTS[first], forged, forged_proof)
             if proof:
                 assert not verify_consistency(first, second, ROOTS[first], ROOTS[second], proof[:-1])
+                assert not verify_consistency(first, 2 * second, ROOTS[first], ROOTS[second], proof)
                 assert not verify_consistency(second, first, ROOTS[second], ROOTS[first], proof)
 
 

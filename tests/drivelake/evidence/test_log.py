@@ -284,6 +284,18 @@ def test_any_flipped_bit_is_seen(room, keys, envelope, tmp_path_factory, data):
         path.write_bytes(whole)
 
 
+def test_a_checkpoint_in_other_bytes_is_refused(honest, opened):
+    note = (honest / "checkpoint").read_text()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    # 68 bytes leave two bits of the last letter without a meaning
+    other = note[:-3] + alphabet[alphabet.index(note[-3]) ^ 1] + "=\n"
+    assert base64.b64decode(other.split(" ")[-1]) == base64.b64decode(note.split(" ")[-1])
+    for spelling in (other, note[:-1], note + "\n", note.replace("\n", "\r\n")):
+        (honest / "checkpoint").write_bytes(spelling.encode())
+        with pytest.raises(VerificationFailed, match="checkpoint"):
+            opened(honest, owner=False).read()
+
+
 # history
 
 

@@ -340,6 +340,21 @@ def test_the_same_content_in_other_bytes_is_refused(signers, keys):
             open_envelope(other, keys, POLICY)
 
 
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def test_a_signature_in_another_base64_spelling_is_refused(signers, keys):
+    envelope = json.loads(sign(made(), signers["runner"]))
+    sig = envelope["signatures"][0]["sig"]
+    # 64 bytes leave four bits of the last letter without a meaning
+    other = sig[:-3] + ALPHABET[ALPHABET.index(sig[-3]) ^ 1] + "=="
+    assert base64.b64decode(other) == base64.b64decode(sig)
+    for spelling, reason in ((other, "spelling"), (sig.rstrip("="), "not base64"), (sig + "\n", "not base64|spelling")):
+        envelope["signatures"][0]["sig"] = spelling
+        with pytest.raises(VerificationFailed, match=reason):
+            open_envelope(rfc8785.dumps(envelope), keys, POLICY)
+
+
 def test_the_message_says_where(signers):
     with pytest.raises(VerificationFailed, match=r"^log\.jsonl line 7 is not a DSSE envelope"):
         open_envelope(b"{}", {}, POLICY, where="log.jsonl line 7")

