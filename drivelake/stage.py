@@ -10,12 +10,15 @@ version nobody can see, and running the stage again gives the same version and r
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
+
+from pydantic import BaseModel
 
 from drivelake.errors import NotFound
 from drivelake.lake import Lake, Version
@@ -31,6 +34,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Stage",
+    "declared",
     "materialise",
     "planned",
     "stale_because",
@@ -209,6 +213,12 @@ def _difference(was: Manifest, now: Manifest) -> str | None:
     before, after = ({(i.asset, i.partition): i.version for i in side.inputs} for side in (was, now))
     moved = sorted(f"{a}/{p}" for a, p in {*before, *after} if before.get((a, p)) != after.get((a, p)))
     return f"{len(moved)} input(s) changed: {', '.join(moved[:3])}{' …' if len(moved) > 3 else ''}"
+
+
+def declared(part: BaseModel) -> dict[str, object]:
+    """A part of the declaration as parameters. The order of its keys counts too, and canonical JSON forgets it."""
+    written = hashlib.sha256(part.model_dump_json().encode()).hexdigest()
+    return {**part.model_dump(mode="json"), "as_written_sha256": written}
 
 
 def planned(stage: Stage, partition: str, recipe: Recipe, **made: object) -> Manifest:

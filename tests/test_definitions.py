@@ -36,7 +36,7 @@ def test_the_graph_is_the_one_that_is_written_down(defs):
         }
         for key in graph.get_all_asset_keys()
     }
-    assert found == json.loads(GOLDEN.read_text()), f"if it is meant to change, write this:\n{json.dumps(found, indent=1, sort_keys=True)}"
+    assert found == json.loads(GOLDEN.read_text()), "if it is meant, write:\n" + json.dumps(found, indent=1, sort_keys=True)
 
 
 def test_every_asset_has_an_owner_a_description_kinds_and_a_code_version(defs):

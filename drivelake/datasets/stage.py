@@ -11,7 +11,7 @@ from drivelake.lake import Lake, Version
 from drivelake.logs import is_log
 from drivelake.logs.stages import log_paths
 from drivelake.manifest import Manifest
-from drivelake.stage import Made, Progress, Recipe, Stage
+from drivelake.stage import Made, Progress, Recipe, Stage, declared
 
 __all__ = ["CURATED_DATASETS", "CuratedDatasets", "raw_of"]
 
@@ -32,7 +32,7 @@ class CuratedDatasets(Stage):
         if not frames:
             raise NotFound("No drive has frames yet.", next_step="ingest drives first")
         raw = tuple(raw_of(lake, version.manifest) for version in frames)
-        return Recipe(parameters=dataset.model_dump(mode="json"), inputs=(*frames, *raw))
+        return Recipe(parameters=declared(dataset), inputs=(*frames, *raw))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Select, pack, check for leaks."""

@@ -38,12 +38,21 @@ class BusSignal:
     name: str
     unit: str
     scale: float
+    coding: Literal["<i2", ">u2"]  # Intel signed or Motorola unsigned
     frame_id: int
     rate_hz: float
     noise: float  # standard deviation, in ``unit``
     of: Callable[[Trajectory], Floats]
-    signed: bool
-    motorola: bool
+
+    @property
+    def signed(self) -> bool:
+        """Whether raw counts go below zero."""
+        return self.coding[1] == "i"
+
+    @property
+    def motorola(self) -> bool:
+        """Whether the most significant byte comes first on the bus."""
+        return self.coding[0] == ">"
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -64,32 +73,10 @@ def _brake_pressure_bar(truth: Trajectory) -> Floats:
 
 
 SIGNALS = (
-    BusSignal(
-        "Steering",
-        "SteeringAngle",
-        "deg",
-        0.01,
-        0x0C6,
-        100.0,
-        0.02,
-        lambda t: np.degrees(t.steering_rad),
-        signed=True,
-        motorola=False,
-    ),
-    BusSignal("Wheels", "WheelSpeed", "km/h", 0.01, 0x0B4, 50.0, 0.05, lambda t: t.speed_mps * 3.6, signed=False, motorola=True),
-    BusSignal(
-        "Dynamics",
-        "YawRate",
-        "deg/s",
-        0.01,
-        0x130,
-        100.0,
-        0.08,
-        lambda t: np.degrees(t.yaw_rate_radps),
-        signed=True,
-        motorola=False,
-    ),
-    BusSignal("Brake", "BrakePressure", "bar", 0.1, 0x1A0, 50.0, 0.02, _brake_pressure_bar, signed=False, motorola=True),
+    BusSignal("Steering", "SteeringAngle", "deg", 0.01, "<i2", 0x0C6, 100.0, 0.02, lambda t: np.degrees(t.steering_rad)),
+    BusSignal("Wheels", "WheelSpeed", "km/h", 0.01, ">u2", 0x0B4, 50.0, 0.05, lambda t: t.speed_mps * 3.6),
+    BusSignal("Dynamics", "YawRate", "deg/s", 0.01, "<i2", 0x130, 100.0, 0.08, lambda t: np.degrees(t.yaw_rate_radps)),
+    BusSignal("Brake", "BrakePressure", "bar", 0.1, ">u2", 0x1A0, 50.0, 0.02, _brake_pressure_bar),
 )
 
 
@@ -168,8 +155,7 @@ def _append_frames(log: MDF, series: Series) -> None:
         frames["CAN_DataFrame.BusChannel"] = 1
         frames["CAN_DataFrame.ID"] = signal.frame_id
         frames["CAN_DataFrame.DLC"] = frames["CAN_DataFrame.DataLength"] = 8
-        ordered = raw.astype(raw.dtype.newbyteorder(">" if signal.motorola else "<"))
-        frames["CAN_DataFrame.DataBytes"][:, :2] = ordered.view(np.uint8).reshape(-1, 2)
+        frames["CAN_DataFrame.DataBytes"][:, :2] = raw.astype(signal.coding).view(np.uint8).reshape(-1, 2)
         times.append(native_s)
         parts.append(frames)
     time_s, frames = np.concatenate(times), np.concatenate(parts)

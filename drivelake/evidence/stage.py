@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from drivelake.evidence.drawing import lineage_svg
 from drivelake.evidence.keys import load_public
 from drivelake.evidence.lineage import ancestors
 from drivelake.evidence.log import EvidenceLog
@@ -48,7 +49,9 @@ class Evidence(Stage):
         versions = ancestors(lake, artefact)
         summary = summarise(artefact, versions, verification)
         (out / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        (out / "report.html").write_text(render(summary, pictures_of(versions)), encoding="utf-8")
+        (out / "report.html").write_text(
+            render(summary, {**pictures_of(versions), "lineage": lineage_svg(versions, artefact)}), encoding="utf-8"
+        )
         (out / "statements.jsonl").write_bytes(b"".join(line + b"\n" for line in _about(lake, versions)))
         progress(f"verified {verification.files} files of {verification.versions} versions")
         return Made(facts={"versions": verification.versions, "files": verification.files, "raw_logs": verification.raw_logs})

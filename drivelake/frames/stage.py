@@ -6,7 +6,7 @@ from pathlib import Path
 
 from drivelake.frames import synchronise
 from drivelake.lake import Lake
-from drivelake.stage import Made, Progress, Recipe, Stage
+from drivelake.stage import Made, Progress, Recipe, Stage, declared
 
 __all__ = ["SENSOR_FRAMES", "SensorFrames"]
 
@@ -22,7 +22,7 @@ class SensorFrames(Stage):
         """The drive's signals and its rig."""
         name, rig = lake.declaration.rig_of(partition)
         signals = lake.head("signals", partition)
-        return Recipe(parameters={"rig": name, **rig.model_dump(mode="json")}, inputs=(signals,))
+        return Recipe(parameters={"rig": name, **declared(rig)}, inputs=(signals,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Synchronise onto the declared reference."""

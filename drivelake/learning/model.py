@@ -6,6 +6,7 @@ Never here: reading a dataset, optimising, judging.
 
 import io
 import json
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from drivelake.declaration import Model
@@ -146,8 +147,9 @@ def load_checkpoint(folder: Path) -> tuple[PictureRegressor, Model]:
         model = Model.model_validate(described)
         network = build_model(model, target_mean=mean, target_std=std)
         network.load_state_dict(torch.load(folder / "weights.pt", map_location="cpu", weights_only=True))
-    except (OSError, ValueError, KeyError, RuntimeError, ValidationError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = f"{type(error).__name__} {str(error).split(chr(10))[0]}"
         raise InputError(
-            f"{folder.name} is not a checkpoint: {str(error).splitlines()[0]}.", next_step="verify the version, or train it again"
+            f"{folder.name} is not a checkpoint: {reason}.", next_step="verify the version, or train it again"
         ) from error
     return network.eval(), model

@@ -14,7 +14,7 @@ from drivelake.errors import NotFound
 from drivelake.lake import Lake
 from drivelake.learning import learn
 from drivelake.learning.plots import learning_curve_svg, scatter_svg
-from drivelake.stage import Made, Progress, Recipe, Stage, planned
+from drivelake.stage import Made, Progress, Recipe, Stage, declared, planned
 
 __all__ = ["CHECKPOINTS", "Checkpoints"]
 
@@ -32,7 +32,7 @@ class Checkpoints(Stage):
         if model is None:
             raise NotFound(f"No model {partition!r} is declared.", next_step="add it under models in lakehouse.yaml")
         dataset = lake.head("curated_datasets", model.dataset)
-        return Recipe(parameters=model.model_dump(mode="json"), inputs=(dataset,))
+        return Recipe(parameters=declared(model), inputs=(dataset,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Search, train, evaluate. The study outlives a killed run: its key is what it was asked to search."""

@@ -37,8 +37,8 @@ __all__ = ["Epoch", "fit", "predict", "train"]
 Progress = Callable[[str], None]
 
 WARM_UP = 0.25  # share of the steps over which the learning rate rises
-JITTER = 0.2  # brightness by +-0.1 of full scale, contrast by +-20 %
-SHIFT = 0.04  # of width and height, either way: what a target does not notice
+JITTER = 0.1  # brightness by +-0.05 of full scale, contrast by +-10 %
+SHIFT = 0.02  # of width and height, either way: what a target does not notice
 PREDICT_ROWS = 256
 
 

@@ -30,8 +30,8 @@ main()
 
 def drivelake(*words, code=None, cwd=None, **environment):
     command = [sys.executable, "-c", code or "from drivelake.cli import main; main()", *map(str, words)]
-    clean = {k: v for k, v in os.environ.items() if k != "DRIVELAKE_LAKE"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env={**clean, "COLUMNS": "200", **environment})
+    clean = {k: v for k, v in os.environ.items() if k != "DRIVELAKE_LAKE"} | {"COLUMNS": "200", **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=clean)
 
 
 def test_help_names_every_command():
@@ -150,7 +150,8 @@ def test_ingest_of_an_unreadable_drive_fails_with_its_words_and_touches_nothing(
 
 
 def test_a_demo_again_makes_nothing_and_says_so(chain_copy):
-    done = drivelake("demo", "--lake", chain_copy.root, "--drives", chain_copy.inbox, "--declaration", chain_copy.root / "lakehouse.yaml", "--json")
+    declaration = chain_copy.root / "lakehouse.yaml"
+    done = drivelake("demo", "--lake", chain_copy.root, "--drives", chain_copy.inbox, "--declaration", declaration, "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert {o["status"] for o in said["outcomes"]} == {"current"}

@@ -84,7 +84,7 @@ def test_two_copies_of_a_drive_in_two_splits_are_refused(chain, tmp_path):
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     out.mkdir()
     scratch.mkdir()
-    with pytest.raises(DatasetError, match="signals_01 .train. and copy_3 .test. hold the same"):
+    with pytest.raises(DatasetError, match=r"signals_01 \(train\) and copy_3 \(test\) hold the same"):
         curate(declared, sources, {}, out, scratch, lambda _: None)
 
 

@@ -91,6 +91,27 @@ def test_a_style_sheet_fetches_nothing_either(descent):
     assert "@import" not in style
 
 
+def luminance(colour):
+    """Relative luminance of WCAG 2.1."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_text_keeps_the_contrast_of_wcag_aa_in_light_dark_and_print(descent):
+    themes = [
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", report_of(descent()), re.DOTALL)
+    ]
+    assert len(themes) == 3
+    pairs = [(ink, ground) for ink in ("ink", "muted", "accent") for ground in ("page", "soft")]
+    pairs += [(verdict, f"{verdict}-soft") for verdict in ("good", "bad", "none")]
+    for theme in themes:
+        for ink, ground in pairs:
+            dark, light = sorted((luminance(theme[ink]), luminance(theme[ground])))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+
+
 def test_every_link_of_the_contents_leads_to_a_heading(descent):
     page = Page(report_of(descent()))
     anchors = {a["id"] for t, a in page.tags if "id" in a}

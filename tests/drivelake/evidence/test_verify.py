@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import rfc8785
+import yaml
 
 from drivelake.errors import DrivelakeError, VerificationFailed
 from drivelake.evidence.keys import create_keys, load_public, load_signer
@@ -75,7 +76,7 @@ def test_one_flipped_byte_in_any_file_of_any_stage_is_named(chain_copy, asset):
 @pytest.mark.parametrize("asset", BELOW)
 def test_a_flipped_byte_in_a_listing_is_named(chain_copy, asset):
     version = one_of(chain_copy, asset)
-    pointer = json.loads(chain_copy.store.read(version.commit, version.name, "data.dvc"))
+    pointer = yaml.safe_load(chain_copy.store.read(version.commit, version.name, "data.dvc"))
     md5 = pointer["outs"][0]["md5"]
     listing = chain_copy.root / "store" / "files" / "md5" / md5[:2] / md5[2:]
     flip(listing)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 import torch
+from dagster_pipes import encode_param
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ from drivelake.learning.data import load_split
 from drivelake.learning.evaluate import evaluate, measure
 from drivelake.learning.model import as_input, build_model, load_checkpoint, reproducible
 from drivelake.learning.plots import learning_curve_svg, scatter_svg
-from drivelake.learning.train import _augment, main, train
+from drivelake.learning.train import Worker, _augment, _reporter, main, train
 from drivelake.learning.tune import search
 
 ROOT = Path(__file__).parents[3]
@@ -179,6 +180,16 @@ def test_weights_of_another_model_are_refused(checkpoint, tmp_path):
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("damage", [b"", b"nothing of the kind", None])
+@pytest.mark.parametrize("name", ["weights.pt", "model.json"])
+def test_damaged_checkpoints_are_refused(checkpoint, tmp_path, name, damage):
+    for path in (checkpoint / "weights.pt", checkpoint / "model.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-40] if damage is None else damage)
+    with pytest.raises(InputError, match="not a checkpoint"):
+        load_checkpoint(tmp_path)
+
+
 def test_settings_of_torch_are_restored():
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
     with reproducible(3):
@@ -199,7 +210,7 @@ def test_augmentation_mirrors_and_shifts_what_it_is_told_to():
     assert torch.equal(out[0], plain[2])
     assert torch.equal(out[1], plain[0].flip(-1))
     moved = _augment(images, rows, np.tile([0.5, 1.0, 0.5, 0.5, 0.5], (2, 1)), np.array([False, False]))
-    assert torch.equal(moved[0, :, :, :-3], plain[2, :, :, 3:])  # 4 % of 64, rounded
+    assert torch.equal(moved[0, :, :, :-1], plain[2, :, :, 1:])  # 2 % of 64, rounded
 
 
 def test_training_learns_where_the_bar_is(checkpoint, dataset):
@@ -247,6 +258,22 @@ def test_a_training_that_diverges_says_so(dataset, tmp_path):
     with pytest.raises(DrivelakeError, match=r"diverged.*epoch 1.*1e\+30"):
         train(dataset, MODEL.model_copy(update={"training": training}), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_rank_zero_opens_pipes_and_logs_its_lines(tmp_path, monkeypatch, capsys):
+    unset = dict.fromkeys(("asset_keys", "code_version_by_asset_key", "provenance_by_asset_key", "partition_key"))
+    unset |= dict.fromkeys(("partition_key_range", "partition_time_window", "job_name"))
+    (tmp_path / "context").write_text(json.dumps({**unset, "run_id": "r", "retry_number": 0, "extras": {}}))
+    monkeypatch.setenv("DAGSTER_PIPES_CONTEXT", encode_param({"path": str(tmp_path / "context")}))
+    monkeypatch.setenv("DAGSTER_PIPES_MESSAGES", encode_param({"path": str(tmp_path / "messages")}))
+    with _reporter(Worker(rank=1, count=2)) as report:
+        report("from the second")
+    assert not (tmp_path / "messages").exists()
+    with _reporter(Worker(rank=0, count=2)) as report:
+        report("epoch 1/1")
+    logged = [json.loads(line) for line in (tmp_path / "messages").read_text().splitlines()]
+    assert [m["params"]["message"] for m in logged if m["method"] == "log"] == ["epoch 1/1"]
+    assert capsys.readouterr().out == "from the second\nepoch 1/1\n"
 
 
 # tune
