@@ -178,7 +178,10 @@ def load_public(trust_folder: Path) -> dict[str, PublicKey]:
         role = path.name.removesuffix(PUBLIC_SUFFIX)
         if not ROLE.fullmatch(role):
             raise VerificationFailed(f"{path} names no role: expected {ROLE.pattern}.", next_step="rename or remove it")
-        key = _parse_public(path.read_bytes(), where=str(path))
+        raw = path.read_bytes()
+        key = _parse_public(raw, where=str(path))
+        if key.pem != raw:
+            raise VerificationFailed(f"{path} is not in the form it is written in.", next_step="restore the pinned key")
         twin = next((other for other, seen in found.items() if seen == key), None)
         if twin is not None:
             # one key for two roles would let a runner approve its own work
