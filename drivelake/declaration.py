@@ -182,6 +182,12 @@ class SearchRange(Strict):
     high: float
     log: bool = False
 
+    @model_validator(mode="after")
+    def _is_a_range(self) -> SearchRange:
+        if self.low > self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low {self.low:g} to high {self.high:g} is no {'logarithmic ' if self.log else ''}range")
+        return self
+
 
 class Search(Strict):
     """A short study before the training; its best values replace those of ``training``."""

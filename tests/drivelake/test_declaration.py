@@ -63,6 +63,12 @@ def test_shares_that_do_not_make_a_whole_are_refused():
     assert "is 1.3, it must be 1" in said
 
 
+@pytest.mark.parametrize("bounds", ["{low: 2, high: 1}", "{low: 0, high: 1, log: true}"])
+def test_a_range_to_search_must_be_one(bounds):
+    model = f"m: {{dataset: laps, targets: [a], search: {{space: {{dropout: {bounds}}}}}}}"
+    assert "range" in refusal(MINIMAL + f"datasets: {{laps: {{sql: x, payload: camera}}}}\nmodels: {{{model}}}\n")
+
+
 def test_targets_without_gates_are_refused():
     assert "gates.checkpoint has no criterion" in refusal(MINIMAL + "targets: {portable: {kind: portable}}\n")
 

@@ -48,9 +48,8 @@ def test_a_drive_larger_than_the_memory_cap_is_ingested(tmp_path):
     writer.finish()
     size = (folder / "camera.mcap").stat().st_size
 
-    done = subprocess.run(
-        [sys.executable, "-c", INGEST, str(lake.root), str(CAP_BYTES)], capture_output=True, text=True, check=False, cwd=REPOSITORY
-    )
+    command = [sys.executable, "-c", INGEST, str(lake.root), str(CAP_BYTES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
 
     assert size > CAP_BYTES * 1.2
     assert done.returncode == 0, done.stderr[-6000:]

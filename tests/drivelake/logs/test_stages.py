@@ -1,0 +1,148 @@
+"""Landing and reading a drive: what arrives is kept, what is damaged is told, and nothing is touched when it cannot be used."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from drivelake.errors import EmptyDrive, InputError, LogDamaged, MissingChannel, NotFound
+from drivelake.evidence.notary import LakeNotary, establish_trust
+from drivelake.frames.stage import SENSOR_FRAMES
+from drivelake.lake import Lake
+from drivelake.logs.stages import RAW_LOGS, SIGNALS
+from drivelake.manifest import hash_file
+from drivelake.stage import materialise, stale_because
+from tests.support import small_declaration
+
+
+@pytest.fixture
+def lake(tmp_path):
+    made = Lake.create(tmp_path / "lake", small_declaration())
+    establish_trust(made)
+    return made
+
+
+def arrive(lake, source, name):
+    shutil.copytree(source, lake.inbox / name)
+    return lake.inbox / name
+
+
+def make(lake, drive, *stages):
+    notary = LakeNotary(lake)
+    return [materialise(stage, lake, drive, notary).version for stage in stages or (RAW_LOGS, SIGNALS, SENSOR_FRAMES)]
+
+
+def test_what_landed_is_what_arrived_and_its_digests_are_signed_for(lake, generated):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    (raw,) = make(lake, "signals_01", RAW_LOGS)
+    landed = {e.path: (e.bytes, e.sha256) for e in raw.manifest.files if e.path.startswith("logs/")}
+    assert landed == {f"logs/{p.name}": hash_file(p) for p in folder.iterdir()}
+
+
+def test_the_tags_of_a_drive_are_facts_of_its_version(lake, generated):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    (raw,) = make(lake, "signals_01", RAW_LOGS)
+    assert raw.manifest.facts["tags"] == yaml.safe_load((folder / "drive.yaml").read_text())["tags"]
+
+
+def test_a_damaged_log_is_quarantined_with_the_reason_and_the_rest_goes_on(lake, generated):
+    arrive(lake, generated / "inbox" / "signals_04", "signals_04")
+    raw, signals, frames = make(lake, "signals_04")
+    truth = json.loads((generated / "truth" / "signals_04.json").read_text())
+    assert list(raw.manifest.facts["quarantined"]) == [truth["damage"]["log"]] == ["camera.mcap"]
+    assert "logs/camera.mcap" in raw.files, "the damaged bytes are kept"
+    index = json.loads(signals.path("index.json").read_bytes())
+    assert {t["log"] for t in index["tables"]} == {"can.mf4"}
+    assert "quarantined" in frames.manifest.facts["excluded"]
+    assert frames.manifest.facts["frames"] == 0
+
+
+def test_a_drive_without_a_log_is_refused_and_says_where_logs_go(lake):
+    (lake.inbox / "signals_09").mkdir()
+    with pytest.raises(EmptyDrive, match=r"holds 0 file\(s\) and no log"):
+        make(lake, "signals_09", RAW_LOGS)
+    assert lake.partitions("raw_logs") == []
+
+
+def test_a_file_that_cannot_be_read_is_named(lake, generated):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    (folder / "camera.mcap").unlink()
+    (folder / "camera.mcap").symlink_to("/proc/self/mem")
+    with pytest.raises(InputError, match=r"camera\.mcap cannot be read"):
+        make(lake, "signals_01", RAW_LOGS)
+    assert lake.partitions("raw_logs") == []
+
+
+def test_a_drive_that_changes_while_it_is_read_is_refused(lake, generated, monkeypatch):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    from drivelake.logs import stages
+
+    inspect = stages.inspect_log
+
+    def meanwhile(path, *, name):
+        (folder / "late.txt").write_text("x")
+        return inspect(path, name=name)
+
+    monkeypatch.setattr(stages, "inspect_log", meanwhile)
+    with pytest.raises(InputError, match="changed while it was read"):
+        make(lake, "signals_01", RAW_LOGS)
+
+
+def test_a_missing_channel_names_the_nearest_and_keeps_what_was_published(lake, generated):
+    arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    make(lake, "signals_01")
+    at = lake.store.resolve("main")
+    file = lake.root / "lakehouse.yaml"
+    file.write_text(file.read_text().replace("channel: SteeringAngle\n", "channel: SteeringAngel\n"))
+    with pytest.raises(MissingChannel, match="SteeringAngle"):
+        make(Lake(lake.root), "signals_01", SENSOR_FRAMES)
+    assert lake.store.resolve("main") == at
+
+
+def test_a_sidecar_with_unknown_keys_is_refused(lake, generated):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    (folder / "drive.yaml").write_text("vehicel: car\n")
+    with pytest.raises(InputError, match="vehicel"):
+        make(lake, "signals_01", RAW_LOGS)
+
+
+def test_a_drive_that_is_not_in_the_inbox_says_where_it_should_be(lake):
+    with pytest.raises(NotFound, match="There is no drive 'signals_01'"):
+        make(lake, "signals_01", RAW_LOGS)
+
+
+def test_a_drive_gone_from_the_inbox_stays_current(lake, generated):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    make(lake, "signals_01")
+    shutil.rmtree(folder)
+    assert RAW_LOGS.changed_outside(lake, "signals_01") is None
+    assert stale_because(SIGNALS, lake, "signals_01") is None
+
+
+class TestARegisteredLog:
+    """A log above the declared size stays where it is and is verified whenever it is read."""
+
+    @pytest.fixture
+    def lake(self, tmp_path):
+        made = Lake.create(tmp_path / "lake", small_declaration(copy_up_to_mb=0.05))
+        establish_trust(made)
+        return made
+
+    def test_it_is_not_copied_and_reads_the_same(self, lake, generated):
+        folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+        raw, _, frames = make(lake, "signals_01")
+        assert [r.path for r in raw.manifest.references] == ["logs/camera.mcap"]
+        assert "logs/camera.mcap" not in raw.files
+        assert raw.manifest.references[0].local == folder / "camera.mcap"
+        assert frames.manifest.facts["frames"] > 100
+
+    def test_a_changed_byte_stops_the_next_read(self, lake, generated):
+        folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+        make(lake, "signals_01", RAW_LOGS)
+        log = folder / "camera.mcap"
+        raw = bytearray(log.read_bytes())
+        raw[1000] ^= 1
+        log.write_bytes(raw)
+        with pytest.raises(LogDamaged, match="was registered with"):
+            make(lake, "signals_01", SIGNALS)
