@@ -11,12 +11,13 @@ PORT ?= 3000
 export DVC_NO_ANALYTICS = 1
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo test ui daemon snapdragon bench lint types contracts unit clean lock
+.PHONY: demo test ui snapdragon lint types contracts unit clean lock
 
 demo: $(VENV)/.run
 	$(BIN)/drivelake demo --lake "$(LAKE)" $(if $(DRIVES),--drives "$(DRIVES)")
 
 ui: $(VENV)/.run
+	@test -d "$(LAKE)/dagster" || { echo "There is no lake at $(LAKE). Next: make demo, or name another with LAKE=<folder>"; exit 2; }
 	DRIVELAKE_LAKE="$(abspath $(LAKE))" DAGSTER_HOME="$(abspath $(LAKE))/dagster" $(BIN)/dagster dev -m definitions -h 127.0.0.1 -p $(PORT)
 
 test: lint types contracts unit

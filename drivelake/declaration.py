@@ -273,6 +273,10 @@ class Declaration(Strict):
                 raise ValueError(f"targets are declared, but gates.{gate} has no criterion: nothing would stand before a release")
         return self
 
+    def names_drive(self, drive: str) -> bool:
+        """Whether a rig is declared for the drive; a lake may hold drives of an earlier declaration."""
+        return any(fnmatchcase(drive, rig.drives) for rig in self.rigs.values())
+
     def rig_of(self, drive: str) -> tuple[str, Rig]:
         """Name and rig of a drive: the first whose ``drives`` glob matches."""
         for name, rig in self.rigs.items():

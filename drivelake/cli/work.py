@@ -58,7 +58,9 @@ def demo(
     from drivelake.demo import generate_drives
 
     root = lake or Path("lake")
-    opened = Lake.create(root, _declaration_for(root, drives, declaration))
+    text = _declaration_for(root, drives, declaration)
+    _keep_other(root, text)
+    opened = Lake.create(root, text)
     talk.print(f"lake      {escape(str(opened.root))}", soft_wrap=True)
     if drives is None:
         talk.print(
@@ -109,9 +111,10 @@ def _declaration_for(root: Path, drives: Path | None, named: Path | None) -> str
     if drives is not None and not (drives.is_dir() and any(is_log(p) for p in drives.glob("*/*"))):
         raise NotFound(f"{drives} holds no folder with a log.", next_step="a drive is a folder of .mcap, .mf4 or .mdf files")
     text = named.read_text(encoding="utf-8") if named else example("generated" if drives is None else "donkeycar")
-    there = root / "lakehouse.yaml"
-    if named is None and there.is_file() and _key(there.read_text(encoding="utf-8"), "lakehouse") == _key(text, "lakehouse"):
-        text = there.read_text(encoding="utf-8")
+    name = _name(text)
+    if named is None:
+        kept = (path.read_text(encoding="utf-8") for path in (root / "lakehouse.yaml", _kept(root, name)) if path.is_file())
+        text = next((found for found in kept if _name(found) == name), text)
     return text if drives is None else _with_inbox(text, drives.resolve())
 
 
@@ -125,9 +128,26 @@ def _with_inbox(text: str, inbox: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _key(text: str, key: str) -> object:
-    loaded = yaml.safe_load(text)
-    return loaded.get(key) if isinstance(loaded, dict) else None
+def _keep_other(root: Path, text: str) -> None:
+    """Set the declaration of another lakehouse aside before it is replaced; coming back finds it again."""
+    there = root / "lakehouse.yaml"
+    if there.is_file() and _name(there.read_text(encoding="utf-8")) != _name(text):
+        aside = _kept(root, _name(there.read_text(encoding="utf-8")))
+        aside.write_bytes(there.read_bytes())
+        talk.print(f"kept      the declaration that was here, as {escape(str(aside))}", soft_wrap=True)
+
+
+def _kept(root: Path, name: str) -> Path:
+    return root / f"lakehouse.{name}.yaml"
+
+
+def _name(text: str) -> str:
+    """The declared name of a lakehouse; empty for a text that has none, which is refused later with its reason."""
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return ""
+    return str(loaded.get("lakehouse", "")) if isinstance(loaded, dict) else ""
 
 
 def _run(lake: Lake, *, jobs: Sequence[str] | None = None, drives: Sequence[str] | None = None) -> list[Outcome]:

@@ -24,13 +24,13 @@ class CuratedDatasets(Stage):
     tools = ("duckdb", "pyarrow")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
-        """Every drive's frames, and the raw logs they came from: the pictures and tags are read there."""
+        """Frames of every drive that a declared rig names, and the raw logs they came from: pictures and tags are there."""
         dataset = lake.declaration.datasets.get(partition)
         if dataset is None:
             raise NotFound(f"No dataset {partition!r} is declared.", next_step="add it under datasets in lakehouse.yaml")
-        frames = lake.heads("sensor_frames")
+        frames = [v for v in lake.heads("sensor_frames") if lake.declaration.names_drive(v.manifest.partition)]
         if not frames:
-            raise NotFound("No drive has frames yet.", next_step="ingest drives first")
+            raise NotFound("No drive that a declared rig names has frames yet.", next_step="ingest drives first")
         raw = tuple(raw_of(lake, version.manifest) for version in frames)
         return Recipe(parameters=declared(dataset), inputs=(*frames, *raw))
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from drivelake.evidence.lineage import find_version
+from drivelake.lake import Lake
 
 COMMANDS = ["demo", "ingest", "inspect", "trace", "impact", "verify", "report", "doctor"]
 # runs the command line with dagster and the network out of reach
@@ -157,3 +158,20 @@ def test_a_demo_again_makes_nothing_and_says_so(chain_copy):
     assert {o["status"] for o in said["outcomes"]} == {"current"}
     assert said["verified"] is True
     assert find_version(chain_copy, None).name == said["artefact"]
+
+
+def test_another_declaration_in_the_same_lake_sets_the_first_aside_and_takes_only_its_own_drives(chain_copy, generated, tmp_path):
+    recorded = tmp_path / "recorded"
+    for number in (1, 2, 3):
+        shutil.copytree(generated / "inbox" / f"{'bus' if number == 2 else 'signals'}_0{number}", recorded / f"tour_{number}")
+    other = (chain_copy.root / "lakehouse.yaml").read_text().replace("lakehouse: demo", "lakehouse: tours")
+    other = other.replace("drives: signals_*", "drives: tour_[13]").replace("drives: bus_*", "drives: tour_2")
+    (tmp_path / "tours.yaml").write_text(other)
+
+    done = drivelake("demo", "--lake", chain_copy.root, "--drives", recorded, "--declaration", tmp_path / "tours.yaml", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verified"] is True
+    dataset = Lake(chain_copy.root).head("curated_datasets", "lane_keeping")
+    assert {i.partition for i in dataset.manifest.inputs} == {"tour_1", "tour_2", "tour_3"}
+    assert "lakehouse: demo" in (chain_copy.root / "lakehouse.demo.yaml").read_text()
