@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +16,7 @@ from html import escape
 __all__ = [
     "ACCENT",
     "COLOURS",
+    "GROUND",
     "HEIGHT",
     "INK",
     "MARGIN",
@@ -31,20 +33,23 @@ __all__ = [
     "heading",
     "line",
     "text",
+    "wrapped",
 ]
 
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 480, 260
 MARGIN, ROW = 12, 16
-LEFT, TOP, BOTTOM = 66, 50, 44
+LEFT, TOP, BOTTOM = 76, 50, 44
 SIZE, TITLE_SIZE = 11, 13
 # the widest of the usual sans-serif faces needs this much of its size for a letter of running text
 LETTER = 0.6
 INK, MUTED, GRID, GROUND = "#1d2430", "#5a6474", "#e3e7ee", "#ffffff"
 COLOURS = ("#1f6fb4", "#c2601a", "#2f8f4e", "#8c4fb0", "#b03a4a")
 ACCENT = COLOURS[0]
-STEPS = 5
+STEPS = 6
+# letters of a number up to which powers of ten read no better
+PLAIN_MAX = 6
 
 # XML 1.0, production 2 (Char): what no escape brings into a document
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -80,6 +85,7 @@ def text(
     anchor: str = "start",
     size: float = SIZE,
     bold: bool = False,
+    monospace: bool = False,
     upwards: bool = False,
 ) -> str:
     """Words with the base line at ``y``; ``anchor`` is start, middle or end; ``upwards`` reads from the bottom to the top."""
@@ -88,6 +94,7 @@ def text(
             f' text-anchor="{anchor}"' if anchor != "start" else "",
             f' font-size="{_px(size)}"' if size != SIZE else "",
             ' font-weight="600"' if bold else "",
+            ' font-family="monospace"' if monospace else "",
             f' transform="rotate(-90 {_px(x)} {_px(y)})"' if upwards else "",
         )
     )
@@ -105,6 +112,11 @@ def fitted(words: str, width: float, size: float = SIZE) -> str:
     return words if len(words) <= letters else f"{words[: letters - 1].rstrip()}…"
 
 
+def wrapped(words: str, width: float, *, rows: int) -> list[str]:
+    """The words in rows of at most ``width`` px; where ``rows`` do not hold them, the last one ends in an ellipsis."""
+    return textwrap.wrap(words, width=max(2, int(width / (LETTER * SIZE))), max_lines=rows, placeholder="…")
+
+
 def line(points: Iterable[Point], colour: str, *, width: float = 1.0, dashed: bool = False) -> str:
     """Straight lines from point to point."""
     path = " ".join(f"{_px(x)},{_px(y)}" for x, y in points)
@@ -119,37 +131,46 @@ def dots(points: Iterable[Point], colour: str, *, radius: float = 3.0, opacity: 
 
 
 def bars(corners: Iterable[tuple[Point, Point]], colour: str) -> str:
-    """A bar from every left bottom to its right top corner."""
-    rects = (
-        f'<rect x="{_px(x1)}" y="{_px(y2)}" width="{_px(x2 - x1)}" height="{_px(y1 - y2)}"/>' for (x1, y1), (x2, y2) in corners
+    """A bar from every left bottom to its right top corner, less a pixel between neighbours."""
+    rects = "".join(
+        f'<rect x="{_px(x1)}" y="{_px(y2)}" width="{_px(x2 - x1 - 1)}" height="{_px(y1 - y2)}"/>'
+        for (x1, y1), (x2, y2) in corners
     )
-    return f'<g fill="{colour}">{"".join(rects)}</g>'
+    return f'<g fill="{colour}">{rects}</g>'
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Values from ``low`` to ``high``, both finite and ``low`` the smaller; ticks are at least ``step_min`` apart."""
+    """Values from ``low`` to ``high``; ticks are at least ``step_min`` apart.
+
+    Raises:
+        ValueError: ``low`` is not less than ``high``, or the range is not finite.
+    """
 
     low: float
     high: float
     label: str = ""
     step_min: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.high - self.low < math.inf:
+            raise ValueError(f"an axis goes from {self.low} to {self.high}: expected a finite range with the smaller value first")
+
     @classmethod
-    def around(cls, values: Sequence[float], label: str = "", *, step_min: float = 0.0) -> Axis:
+    def around(cls, values: Sequence[float], label: str = "") -> Axis:
         """Fit an axis to values with a twentieth to spare; one value alone gets room of its own size around it.
 
         Raises:
-            ValueError: no values, or their range is not finite.
+            ValueError: no values, or not all of them are finite.
         """
-        if not values or not math.isfinite(2 * (max(map(abs, values)))):
-            raise ValueError(f"an axis needs values, all of them finite: got {len(values)}")
+        if not values or not all(map(math.isfinite, values)):
+            raise ValueError(f"{len(values)} values: expected at least 1, and all of them finite")
         low, high = min(values), max(values)
         size = max(abs(low), abs(high))
-        # digits that a tick would not show are no range
-        room = (high - low) / 20 if high - low > 1e-9 * size else size
+        # less than the seventh digit is no range a label could show; near the smallest float there is nothing to divide
+        room = (high - low) / 20 if high - low > 1e-6 * size else size
         room = room if room > 1e-290 else 1.0
-        return cls(low - room, high + room, label, step_min)
+        return cls(low - room, high + room, label)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Round values inside the axis with their words: steps of 1, 2 or 5 times a power of ten, about five of them."""
@@ -163,10 +184,12 @@ class Axis:
         largest = max((abs(value) for value in values), default=0.0)
         exponent += factor == 10
         # as many digits as tell two neighbours apart
-        if exponent >= -4 and largest < 1e6:
-            return [(value, f"{value:.{max(0, -exponent)}f}") for value in values]
         digits = math.floor(math.log10(largest)) - exponent + 1 if largest else 1
-        return [(value, f"{value:.{digits}g}") for value in values]
+        plain = [f"{value:.{max(0, -exponent)}f}" for value in values]
+        powers = [f"{value:.{digits}g}" for value in values]
+        longest = max(map(len, plain), default=0)
+        short = longest <= PLAIN_MAX or longest <= max(map(len, powers))
+        return list(zip(values, plain if short else powers, strict=True))
 
 
 @dataclass(frozen=True)
@@ -216,7 +239,7 @@ class Plot:
         rows: list[list[tuple[float, Key]]] = []
         x = math.inf
         for key in self.legend:
-            width = 34 + LETTER * SIZE * len(key.words)
+            width = 40 + LETTER * SIZE * len(key.words)
             if x + width > WIDTH - MARGIN:
                 rows.append([])
                 x = LEFT
@@ -240,7 +263,9 @@ class Plot:
         for value, words in self.across.ticks():
             x, _ = self.at(value, self.up.low)
             yield line([(x, top), (x, bottom + 4)], GRID)
-            yield text(x, bottom + 16, words, fill=MUTED, anchor="middle")
+            # the last one may stand on the border of the frame
+            inside = min(x, WIDTH - LETTER * SIZE * len(words) / 2)
+            yield text(inside, bottom + 16, words, fill=MUTED, anchor="middle")
         for value, words in self.up.ticks():
             _, y = self.at(self.across.low, value)
             yield line([(left - 4, y), (right, y)], GRID)
@@ -248,7 +273,7 @@ class Plot:
         yield line([(left, top), (left, bottom), (right, bottom)], MUTED)
         below = fitted(self.across.label, right - left)
         yield text((left + right) / 2, bottom + BOTTOM - 10, below, anchor="middle")
-        yield text(MARGIN + 6, (top + bottom) / 2, fitted(self.up.label, bottom), anchor="middle", upwards=True)
+        yield text(MARGIN + 4, (top + bottom) / 2, fitted(self.up.label, bottom), anchor="middle", upwards=True)
 
 
 def _escaped(words: str) -> str:

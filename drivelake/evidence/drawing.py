@@ -1,6 +1,6 @@
 """The chain of an artefact as one SVG. Belongs here: a layered drawing, a column an asset, a row a drive.
 
-Never here: reading files, verdicts, colours that carry meaning alone, scripts, fonts or references from elsewhere.
+Never here: reading files, verdicts, colours that carry meaning alone, escaping and documents (``svg``).
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 
+from drivelake import svg
 from drivelake.lake import Version
 from drivelake.manifest import ASSETS
 
@@ -24,7 +24,7 @@ LEFT_OUT_ROWS = 3
 BOX_W, BOX_H, GAP, PITCH = 150, 36, 30, 46
 MARGIN, HEAD, LANE, FOOT = 12, 36, 28, 32
 LABEL_CHARS = 19
-INK, MUTED, LINE, FRAME, ACCENT = "#1d2430", "#5a6474", "#9aa5b5", "#7c8798", "#1f4e79"
+LINE, FRAME, FILLED, FAINT = "#9aa5b5", "#7c8798", "#1f4e79", "#dbe6f1"
 DASHED = ' stroke-dasharray="5 4"'
 
 
@@ -86,19 +86,14 @@ def lineage_svg(versions: Mapping[str, Version], artefact: Version) -> str:
     width = 2 * MARGIN + len(COLUMNS) * BOX_W + (len(COLUMNS) - 1) * GAP
     drives = len({v.manifest.partition for v in versions.values() if v.manifest.asset in PER_DRIVE})
     title = f"What {artefact.name} was made from: {len(versions)} versions, {drives} drives, {len(out)} left out"
-    size = f'viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="system-ui, sans-serif" font-size="12">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height:g}" fill="#ffffff"/>',
-        *(_text(MARGIN + at * (BOX_W + GAP), 20, asset, MUTED, "600") for at, asset in enumerate(COLUMNS)),
+        *(svg.text(MARGIN + at * (BOX_W + GAP), 20, asset, fill=svg.MUTED, bold=True) for at, asset in enumerate(COLUMNS)),
         *(_curve(source, target) for source, target in next_door),
         *(_lane(lane, further[lane], boxes, bottom + LANE * (at + 1)) for at, lane in enumerate(lanes)),
         *(part for box in boxes for part in _box(box, filled=box == placed.get(artefact.digest))),
-        _text(MARGIN, height - 10, "dashed: left out of the dataset" if out else "no drive was left out", MUTED),
-        "</svg>",
+        svg.text(MARGIN, height - 10, "dashed: left out of the dataset" if out else "no drive was left out", fill=svg.MUTED),
     ]
-    return "".join(parts) + "\n"
+    return svg.document(title, parts, width=width, height=height)
 
 
 def _drive_boxes(versions: Mapping[str, Version], out: Mapping[str, str]) -> dict[str, Box]:
@@ -159,16 +154,15 @@ def _edges(versions: Mapping[str, Version], placed: Mapping[str, Box]) -> tuple[
 def _box(box: Box, *, filled: bool) -> Iterator[str]:
     """The frame and its two lines of text; a stack shows the edges of those behind."""
     for behind in (8, 4) if box.count > 1 else ():
-        yield _frame(box.x + behind, box.y + behind, "#ffffff", "")
-    yield _frame(box.x, box.y, ACCENT if filled else "#ffffff", DASHED if box.left_out else "")
-    ink, faint = ("#ffffff", "#dbe6f1") if filled else (INK, MUTED)
+        yield _frame(box.x + behind, box.y + behind, svg.GROUND, "")
+    yield _frame(box.x, box.y, FILLED if filled else svg.GROUND, DASHED if box.left_out else "")
+    ink, faint = (svg.GROUND, FAINT) if filled else (svg.INK, svg.MUTED)
     label = box.label if len(box.label) <= LABEL_CHARS else f"{box.label[: LABEL_CHARS - 1]}…"
     if not box.digest:
-        yield _text(box.x + 10, box.y + 22, label, ink)
+        yield svg.text(box.x + 10, box.y + 22, label, fill=ink)
         return
-    yield _text(box.x + 10, box.y + 15, label, ink)
-    at = f'x="{box.x + 10:g}" y="{box.y + 29:g}"'
-    yield f'<text {at} fill="{faint}" font-family="monospace" font-size="10">{box.digest[:16]}</text>'
+    yield svg.text(box.x + 10, box.y + 15, label, fill=ink)
+    yield svg.text(box.x + 10, box.y + 29, box.digest[:16], fill=faint, monospace=True)
 
 
 def _frame(x: float, y: float, fill: str, dash: str) -> str:
@@ -191,8 +185,4 @@ def _lane(columns: tuple[int, int], count: int, boxes: Iterable[Box], y: float) 
     x1, x2 = source.x + BOX_W * 0.6, target.x + BOX_W * 0.4
     path = f"M{x1:g} {source.y + BOX_H:g}V{y - 6:g}q0 6 6 6H{x2 - 6:g}q6 0 6 -6V{target.y + BOX_H:g}"
     words = f"{count} version{'s' if count > 1 else ''} read directly"
-    return f'<path d="{path}" fill="none" stroke="{LINE}"/>' + _text(x1 + 14, y - 5, words, MUTED)
-
-
-def _text(x: float, y: float, words: str, fill: str, weight: str = "400") -> str:
-    return f'<text x="{x:g}" y="{y:g}" fill="{fill}" font-weight="{weight}">{escape(words)}</text>'
+    return f'<path d="{path}" fill="none" stroke="{LINE}"/>' + svg.text(x1 + 14, y - 5, words, fill=svg.MUTED)

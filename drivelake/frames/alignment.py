@@ -1,12 +1,12 @@
 """Alignment: a clock model from two signals that observe the same motion. Belongs here: the coarse search, the lag of
 each window, the robust line through them, the decision whether the offset is observable at all.
 
-Never here: files, and applying the model (clocks). Stamps become float seconds only after a near base was subtracted.
+Never here: files, correlating arrays (correlation), applying the model (clocks). Stamps become float seconds only
+after a near base was subtracted.
 
-Method: (1) both signals on a 100 Hz raster, smoothed alike; masked normalised cross-correlation over all lags within the declared
-offset (D. Padfield, Masked object registration in the Fourier domain, IEEE TIP 21(5), 2012); (2) in overlapping windows
-the lag by Gauss-Newton on own = gain * reference(t + lag) +
-bias; (3) Theil-Sen, then weighted least squares over the windows that it explains, the declared bound on the drift as a prior.
+Method: (1) both signals on a 100 Hz raster, smoothed alike; masked normalised cross-correlation over all lags within the
+declared offset; (2) in overlapping windows the lag by Gauss-Newton on own = gain * reference(t + lag) + bias; (3) Theil-Sen,
+then weighted least squares over the windows that it explains, the declared bound on the drift as a prior.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from drivelake.declaration import Alignment
 from drivelake.errors import DeclarationError
 from drivelake.frames.clocks import DRIFT_LIMIT_PPM, AlignmentWindow, ClockModel
+from drivelake.frames.correlation import masked_correlation, pearson, second_peak
 
 __all__ = ["estimate_clock", "not_observable"]
 
@@ -158,7 +159,7 @@ def _search(pair: Pair, base_ns: int, declared: Alignment) -> ClockModel:
     # a step more than declared, so that an offset of just that much is not at the border
     centre_s, correlation = _coarse(pair, int(np.ceil(declared.max_offset_ms / MS_PER_S / RASTER_S)) + 1)
     at, lowest = int(np.argmax(correlation)), float(correlation.min())
-    peak, lag_steps, second = float(correlation[at]), at - correlation.size // 2, _second_peak(correlation, at)
+    peak, lag_steps, second = float(correlation[at]), at - correlation.size // 2, second_peak(correlation, at)
     if peak < CORRELATION_MIN:
         reason = f"peak correlation {peak:.2f}, at least {CORRELATION_MIN:g} is needed"
         reversed_sign = f"; with the sign of one signal reversed it is {-lowest:.2f}" if -lowest >= CORRELATION_MIN else ""
@@ -226,50 +227,8 @@ def _coarse(pair: Pair, lag_max: int) -> tuple[float, FloatArray]:
     lo, hi = int(edges[best]), int(edges[best + 1])
     near = slice(lo + pair.margin - lag_max, hi + pair.margin + lag_max)
     a, a_there = np.pad(pair.a[lo:hi], lag_max), np.pad(pair.a_there[lo:hi], lag_max)
-    correlation = _masked_correlation(a, a_there, pair.b[near], pair.b_there[near], lag_max)
+    correlation = masked_correlation(a, a_there, pair.b[near], pair.b_there[near], lag_max)
     return pair.start_s + (lo + hi) / 2 * RASTER_S, correlation
-
-
-def _masked_correlation(a: FloatArray, a_there: BoolArray, b: FloatArray, b_there: BoolArray, lag_max: int) -> FloatArray:
-    """Pearson correlation of a[i] with b[i + lag] where both are there.
-
-    Returns:
-        (2 * lag_max + 1,) float64 for lags -lag_max to lag_max; 0 where less than half of the largest overlap is left.
-    """
-    length = a.size + lag_max
-    mask_a, mask_b = a_there.astype(np.float64), b_there.astype(np.float64)
-    a, b = a * mask_a, b * mask_b
-
-    def spectrum(x: FloatArray) -> NDArray[np.complex128]:
-        return np.fft.rfft(x, length)
-
-    def correlate(x: NDArray[np.complex128], y: NDArray[np.complex128]) -> FloatArray:
-        circular = np.fft.irfft(np.conj(x) * y, length)
-        return np.concatenate((circular[length - lag_max :], circular[: lag_max + 1]))
-
-    fa, fb, fma, fmb = spectrum(a), spectrum(b), spectrum(mask_a), spectrum(mask_b)
-    count = np.maximum(correlate(fma, fmb), 1.0)
-    sum_a, sum_b = correlate(fa, fmb), correlate(fma, fb)
-    covariance = correlate(fa, fb) - sum_a * sum_b / count
-    spread_a = correlate(spectrum(a * a), fmb) - sum_a**2 / count
-    spread_b = correlate(fma, spectrum(b * b)) - sum_b**2 / count
-    # the signals have unit variance: less than 1e-6 of that in an overlap is rounding, not motion
-    enough = (count >= 0.5 * count.max()) & (np.minimum(spread_a, spread_b) > 1e-6 * count)
-    scale = np.sqrt(np.where(enough, spread_a * spread_b, 1.0))
-    return np.where(enough, covariance / scale, 0.0)
-
-
-def _second_peak(correlation: FloatArray, at: int) -> float:
-    """The highest value beyond the valleys on both sides of the peak; -1 when the slope never turns."""
-    falls_right = np.flatnonzero(correlation[at + 1 :] > correlation[at:-1])
-    falls_left = np.flatnonzero(correlation[:at] > correlation[1 : at + 1])
-    beyond = [np.empty(0)]
-    if falls_right.size:
-        beyond.append(correlation[at + 1 + falls_right[0] :])
-    if falls_left.size:
-        beyond.append(correlation[: falls_left[-1] + 1])
-    rest = np.concatenate(beyond)
-    return float(rest.max()) if rest.size else -1.0
 
 
 def _window_lags(pair: Pair, centre_s: float, lag_steps: int, drift_max: float) -> Lags:
@@ -295,7 +254,7 @@ def _lag(pair: Pair, window: slice, around: int, reach: int) -> tuple[float, flo
     """
     near = slice(window.start + pair.margin + around - reach, window.stop + pair.margin + around + reach)
     size = window.stop - window.start
-    scores = _pearson(
+    scores = pearson(
         pair.a[window],
         sliding_window_view(pair.b[near], size),
         pair.a_there[window] & sliding_window_view(pair.b_there[near], size),
@@ -314,21 +273,6 @@ def _lag(pair: Pair, window: slice, around: int, reach: int) -> tuple[float, flo
     if not sigma_s < WINDOW_SIGMA_MAX_S or abs(lag_s - start_s) > 1.5 * RASTER_S:
         return None
     return lag_s, sigma_s, float(scores[best])
-
-
-def _pearson(x: FloatArray, y: FloatArray, there: BoolArray) -> FloatArray:
-    """Correlation of x (N,) with every row of y (L, N) where ``there`` (L, N).
-
-    Returns:
-        (L,) float64; 0 where less than half is there, or one side does not move.
-    """
-    count = np.maximum(there.sum(axis=1), 1)
-    x, y = np.where(there, x, 0.0), np.where(there, y, 0.0)
-    x = np.where(there, x - (x.sum(axis=1) / count)[:, None], 0.0)
-    y = np.where(there, y - (y.sum(axis=1) / count)[:, None], 0.0)
-    scale = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    enough = (2 * count >= there.shape[1]) & (scale > 1e-6 * count)
-    return np.where(enough, (x * y).sum(axis=1) / np.where(enough, scale, 1.0), 0.0)
 
 
 def _gauss_newton(pair: Pair, window: slice, lag_s: float) -> tuple[float, float]:

@@ -6,7 +6,6 @@ Never here: measuring, colours that carry a verdict, axes and frames (``svg``).
 from __future__ import annotations
 
 import base64
-import textwrap
 
 from drivelake import svg
 from drivelake.frames.report import SyncReport
@@ -87,6 +86,6 @@ def _not_shown(report: SyncReport) -> str:
     title = "Clock residuals NOT SHOWN: no clock was estimated"
     clocks = [f"{name}: {model.reason}" for name, model in report.clocks.items() if model.reason]
     reasons = [report.excluded] if report.excluded else clocks
-    lines = [row for reason in reasons[:5] for row in textwrap.wrap(reason, width=66, max_lines=5, placeholder="…")]
+    lines = [row for reason in reasons[:5] for row in svg.wrapped(reason, svg.WIDTH - 2 * svg.MARGIN, rows=5)]
     parts = [svg.text(svg.MARGIN, 44 + svg.ROW * at, row, fill=svg.MUTED) for at, row in enumerate(lines)]
     return svg.document(title, [svg.heading(title), *parts], height=44 + svg.ROW * len(lines))

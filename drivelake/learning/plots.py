@@ -26,7 +26,7 @@ def learning_curve_svg(curve: Sequence[Mapping[str, float]]) -> str:
     kept = min(range(len(curve)), key=losses["validation"].__getitem__)
     plot = svg.Plot(
         f"Loss by epoch; kept: epoch {epochs[kept]:g}",
-        svg.Axis(0, max(epochs), "epoch", step_min=1),
+        svg.Axis(0, max(epochs) * 1.05, "epoch", step_min=1),
         svg.Axis.around([*losses["train"], *losses["validation"]], "squared error / variance"),
         (
             svg.Key("validation", svg.ACCENT, line=True),

@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree as ET
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compile.plots import HEIGHT, WIDTH, Axis, histogram, parity_figures, scatter
+from compile.plots import histogram, parity_figures, scatter
+from drivelake.svg import HEIGHT, WIDTH
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -27,11 +27,14 @@ def test_every_target_gets_both_figures_and_the_same_text_twice(snapdragon):
 @given(st.lists(st.tuples(*[st.floats(-1e6, 1e6, width=32)] * 2), min_size=1, max_size=30))
 def test_every_row_is_drawn_inside_the_figure(rows):
     reference, compiled = map(list, zip(*rows, strict=True))
-    circles = list(ET.fromstring(scatter("speed_mps", values(reference, compiled))).iter(f"{SVG}circle"))
+    key, *circles = ET.fromstring(scatter("speed_mps", values(reference, compiled))).iter(f"{SVG}circle")
+    assert key.get("r") == "3"
     assert len(circles) == len(rows)
     assert all(0 <= float(c.get("cx")) <= WIDTH and 0 <= float(c.get("cy")) <= HEIGHT for c in circles)
-    bars = list(ET.fromstring(histogram("speed_mps", values(reference, compiled))).iter(f"{SVG}rect"))
+    ground, *bars = ET.fromstring(histogram("speed_mps", values(reference, compiled))).iter(f"{SVG}rect")
+    assert (ground.get("width"), ground.get("height")) == (str(WIDTH), str(HEIGHT))
     assert 1 <= len(bars) <= len(rows)
+    assert all(float(bar.get("width")) > 0 and float(bar.get("height")) > 0 for bar in bars)
 
 
 def test_words_from_the_declaration_are_escaped():
@@ -42,10 +45,3 @@ def test_words_from_the_declaration_are_escaped():
 
 def test_a_target_without_unit_has_no_brackets():
     assert "[" not in scatter("speed_mps", values([1.0], [1.0], unit=None))
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"), [(0, 10, [0, 2, 4, 6, 8, 10]), (-0.021, 0.021, [-0.02, -0.01, 0, 0.01, 0.02])]
-)
-def test_ticks_are_round_numbers(low, high, expected):
-    assert Axis(low, high, 0, 100).ticks() == pytest.approx(expected)

@@ -25,10 +25,18 @@ def tags(svg):
     return [element.tag.rpartition("}")[2] for element in ET.fromstring(svg).iter()]
 
 
-def test_every_window_is_a_dot():
+def test_every_window_is_a_dot_beside_the_one_in_the_legend():
     svg = residual_plot(report(imu=IMU))
-    assert tags(svg).count("circle") == len(WINDOWS)
+    assert tags(svg).count("circle") == len(WINDOWS) + 1
     assert "imu: RMS 0.50 ms" in svg
+
+
+def test_a_clock_that_started_later_lies_further_right():
+    later = IMU.model_copy(update={"epoch_ns": IMU.epoch_ns + 16 * 10**9})
+    svg = residual_plot(report(imu=IMU, can=later))
+    drawn = [[float(c.get("cx")) for c in group] for group in ET.fromstring(svg).findall(".//{*}g")][-2:]
+    # 16 s later: its first window stands above the other's last
+    assert drawn[1][0] == drawn[0][-1] > drawn[0][0]
 
 
 def test_without_an_estimate_the_plot_says_not_shown_and_why():
@@ -38,12 +46,22 @@ def test_without_an_estimate_the_plot_says_not_shown_and_why():
     assert "svg" in tags(svg)
 
 
+def test_the_reason_of_a_drive_that_was_left_out_is_shown_in_full():
+    reason = "sensor 'camera': camera.mcap is quarantined: " + "it was cut short " * 6
+    svg = residual_plot(report().model_copy(update={"excluded": reason}))
+    shown = " ".join(row.text for row in list(ET.fromstring(svg).findall(".//{*}text"))[1:])
+    assert shown == reason.strip()
+
+
 def test_ages_are_drawn_as_shares_of_the_tolerance():
     svg = age_plot(report())
     assert "p95 20.0 of 50 ms" in svg
     assert "NOT SHOWN: nothing matched" in svg
-    line = next(e for e in ET.fromstring(svg).iter() if e.get("stroke") == "#1f6fb4")
-    assert float(line.get("x2")) - float(line.get("x1")) == pytest.approx(320 * 40 / 50)
+    tolerance, age = (
+        [float(point.partition(",")[0]) for point in line.get("points").split()]
+        for line in list(ET.fromstring(svg).findall(".//{*}polyline"))[1:3]
+    )
+    assert (age[1] - age[0]) / (tolerance[0] - age[0]) == pytest.approx(40 / 50, abs=1e-3)
 
 
 def test_equal_reports_give_equal_plots_that_survive_the_data_uri():

@@ -481,7 +481,7 @@ def test_a_scatter_is_well_formed_and_repeats(values):
     drawn = scatter_svg(values, values[::-1], name="a<b&c", unit="m/s")
     assert drawn == scatter_svg(values, values[::-1], name="a<b&c", unit="m/s")
     tree = ET.fromstring(drawn)
-    assert len(tree.findall(".//{*}circle")) == len(values)
+    assert len(tree.findall(".//{*}circle")) == len(values) + 1  # and the one of the legend
     assert "nan" not in drawn
 
 
@@ -489,3 +489,6 @@ def test_a_learning_curve_marks_the_epoch_that_was_kept():
     curve = [{"epoch": e, "learning_rate": 0.1, "train_loss": 1.0, "validation_loss": v} for e, v in enumerate([3.0, 1.0, 2.0])]
     assert "kept: epoch 2" in learning_curve_svg(curve)
     assert "kept: epoch 1" in learning_curve_svg(curve[:1])
+    *_, line, dot = ET.fromstring(learning_curve_svg(curve))
+    cx, cy = (float(dot[0].get(key)) for key in ("cx", "cy"))
+    assert line.get("points").split()[1] == f"{cx:g},{cy:g}"
