@@ -12,6 +12,7 @@ import dagster as dg
 from drivelake.errors import DrivelakeError
 from drivelake.lake import Version
 from drivelake.stage import Decision, Published, Run, Stage, materialise
+from drivelake.svg import data_uri
 from resources import LakeResource
 
 __all__ = ["common", "figures", "gate_table", "markdown_table", "picture", "publish", "result"]
@@ -76,10 +77,9 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str
 
 
 def picture(data: bytes | str, alt: str) -> dg.MetadataValue:
-    """A JPEG, PNG or SVG inside the metadata itself, so that the UI needs no file server."""
-    raw = data.encode() if isinstance(data, str) else data
-    kind = "svg+xml" if isinstance(data, str) else "png" if raw.startswith(b"\x89PNG") else "jpeg"
-    return dg.MetadataValue.md(f"![{alt}](data:image/{kind};base64,{base64.b64encode(raw).decode()})")
+    """A JPEG, or an SVG as text, inside the metadata itself, so that the UI needs no file server."""
+    uri = data_uri(data) if isinstance(data, str) else f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return dg.MetadataValue.md(f"![{alt}]({uri})")
 
 
 def figures(version: Version) -> dict[str, dg.MetadataValue]:

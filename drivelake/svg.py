@@ -6,6 +6,7 @@ is dark ink on its own white ground. Pixels have one digit, so that equal values
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 import textwrap
@@ -27,6 +28,7 @@ __all__ = [
     "Key",
     "Plot",
     "bars",
+    "data_uri",
     "document",
     "dots",
     "fitted",
@@ -53,6 +55,11 @@ PLAIN_MAX = 6
 
 # XML 1.0, production 2 (Char): what no escape brings into a document
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def data_uri(drawn: str) -> str:
+    """A document as a URI that an img element takes."""
+    return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode("ascii")
 
 
 def document(title: str, parts: Iterable[str], *, width: float = WIDTH, height: float = HEIGHT) -> str:

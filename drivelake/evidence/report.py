@@ -6,7 +6,6 @@ and the layout stand in ``report.html.jinja``.
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import json
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import JsonValue
+
+from drivelake.svg import data_uri
 
 __all__ = ["ROWS_MAX", "render"]
 
@@ -140,11 +141,7 @@ def _placed(pictures: Mapping[str, str]) -> dict[str, list[Figure]]:
     for section, caption, globs in EXPECTED:
         found = [name for name in waiting if any(fnmatchcase(name, glob) for glob in globs)]
         waiting = [name for name in waiting if name not in found]
-        drawn = [Figure(caption if len(found) == 1 else f"{caption} ({name})", _data_uri(pictures[name])) for name in found]
+        drawn = [Figure(caption if len(found) == 1 else f"{caption} ({name})", data_uri(pictures[name])) for name in found]
         figures.setdefault(section, []).extend(drawn or [Figure(caption, None)])
-    figures[FURTHER].extend(Figure(name, _data_uri(pictures[name])) for name in waiting)
+    figures[FURTHER].extend(Figure(name, data_uri(pictures[name])) for name in waiting)
     return figures
-
-
-def _data_uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")

@@ -5,12 +5,10 @@ Never here: measuring, colours that carry a verdict, axes and frames (``svg``).
 
 from __future__ import annotations
 
-import base64
-
 from drivelake import svg
 from drivelake.frames.report import SyncReport
 
-__all__ = ["age_plot", "data_uri", "residual_plot"]
+__all__ = ["age_plot", "residual_plot"]
 
 LABEL, SUMMARY = 150, 130
 PITCH, TOP, BOTTOM = 24, 56, 34
@@ -74,11 +72,6 @@ def age_plot(report: SyncReport) -> str:
     legend = "marks: p50, p95, p99; the line ends at the greatest age"
     parts.append(svg.text(svg.WIDTH / 2, bottom + BOTTOM - 12, legend, fill=svg.MUTED, anchor="middle"))
     return svg.document(title, parts, height=bottom + BOTTOM)
-
-
-def data_uri(drawn: str) -> str:
-    """The document as a URI that an img element takes."""
-    return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode("ascii")
 
 
 def _not_shown(report: SyncReport) -> str:

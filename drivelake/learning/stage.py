@@ -11,7 +11,7 @@ import rfc8785
 from pydantic import JsonValue
 
 from drivelake.errors import NotFound
-from drivelake.lake import Lake
+from drivelake.lake import Lake, Version
 from drivelake.learning import learn
 from drivelake.learning.plots import learning_curve_svg, scatter_svg
 from drivelake.stage import Made, Progress, Recipe, Stage, declared, planned
@@ -47,20 +47,22 @@ class Checkpoints(Stage):
                 study_key=f"{partition}-{key}",
                 progress=progress,
             )
-        _draw(out)
+        _draw(out, dataset)
         facts: dict[str, JsonValue] = {split: metrics[split] for split in ("validation", "test")}
         return Made(facts=facts)
 
 
-def _draw(out: Path) -> None:
-    """The figures of a checkpoint, from the files that were just written."""
+def _draw(out: Path, dataset: Version) -> None:
+    """The figures of a checkpoint, from the files that were just written; units come from the dataset's columns."""
+    schema = pq.read_schema(dataset.path("rows.parquet"))
     curve = json.loads((out / "curve.json").read_bytes())
     (out / "learning_curve.svg").write_text(learning_curve_svg(curve), encoding="utf-8")
     predictions = pq.read_table(out / "predictions.parquet", filters=[("split", "==", "test")])
     for column in (n for n in predictions.column_names if n.endswith("_predicted")):
         name = column.removesuffix("_predicted")
         truth, predicted = (predictions[side].to_numpy().tolist() for side in (name, column))
-        figure = scatter_svg(truth, predicted, name=name)
+        unit = (schema.field(name).metadata or {}).get(b"unit", b"").decode()
+        figure = scatter_svg(truth, predicted, name=name, unit=unit)
         (out / f"{column}.svg").write_text(figure, encoding="utf-8")
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from drivelake.frames.alignment import not_observable
 from drivelake.frames.clocks import AlignmentWindow, ClockModel
-from drivelake.frames.plots import age_plot, data_uri, residual_plot
+from drivelake.frames.plots import age_plot, residual_plot
 from drivelake.frames.report import Ages, ReferenceReport, SensorReport, SyncReport
+from drivelake.svg import data_uri
 
 SENSOR = SensorReport(kind="value", rule="nearest", stamp="receive", clock="reference", tolerance_ms=50.0, unit="m/s")
 WINDOWS = tuple(AlignmentWindow(t_s=4.0 * i, lag_ms=100.0, deviation_ms=0.5 * (-1) ** i, correlation=0.9) for i in range(5))
