@@ -23,7 +23,7 @@ from sensors.stale_versions import stale_versions
 
 __all__ = ["build_defs", "dagster_home", "defs", "materialize_all"]
 
-# Telemetry would look for a network; runs of a dead process are found by monitoring, not by waiting.
+# Telemetry would look for a network; a welcome page asks for an address.
 DAGSTER_YAML = """\
 nux:
   enabled: false

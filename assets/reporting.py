@@ -14,6 +14,7 @@ from drivelake.lake import Version
 from drivelake.stage import Decision, Published, Run, Stage, materialise
 from drivelake.svg import data_uri
 from resources import LakeResource
+from resources.liveness import mark_alive
 
 __all__ = ["common", "figures", "gate_table", "markdown_table", "picture", "publish", "result"]
 
@@ -30,6 +31,7 @@ def publish(context: dg.AssetExecutionContext, lake: LakeResource, stage: Stage)
         PROGRESS.info("%s/%s: %s", stage.asset, context.partition_key, sentence)
 
     opened = lake.open()
+    mark_alive(opened, context.run.run_id)
     try:
         return materialise(
             stage, opened, context.partition_key, lake.notary(opened), run=Run(id=context.run.run_id), progress=say

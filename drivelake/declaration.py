@@ -318,8 +318,12 @@ def parse_declaration(text: str, *, where: str = "lakehouse.yaml") -> Declaratio
     except ValidationError as error:
         lines = [_explain(e["type"], e["loc"], e["msg"]) for e in error.errors()]
         raise DeclarationError(
-            f"{where}: " + "; ".join(lines) + ".", next_step="correct it; docs/declaration.md lists every key"
+            f"{where}: " + _sentence("; ".join(lines)), next_step="correct it; docs/declaration.md lists every key"
         ) from None
+
+
+def _sentence(words: str) -> str:
+    return words if words.endswith(("?", ".")) else f"{words}."
 
 
 def _explain(kind: str, loc: tuple[str | int, ...], message: str) -> str:

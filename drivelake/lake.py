@@ -11,6 +11,9 @@ Never here: what the versions mean, how they are made, who signs them.
     <lake>/keys/            private keys of this lake's runner, logger and log
     <lake>/scratch/         work in progress; nothing in it is a version
     <lake>/catalogue.sqlite what was landed and tried, a drive a row
+    <lake>/studies.sqlite   Optuna's studies, so that a killed search goes on
+    <lake>/runs/            locks of living runs
+    <lake>/reports/         copies of evidence reports, for people
     <lake>/dagster/         Dagster's home
 """
 

@@ -13,9 +13,11 @@ from assets.partitions import DRIVES, artefact_keys
 from assets.stages import STAGES
 from compile.targets import missing
 from drivelake.errors import DrivelakeError
+from drivelake.evidence.notary import LakeNotary, establish_trust
 from drivelake.inbox import look
 from drivelake.lake import Lake
 from drivelake.stage import stale_because
+from resources.liveness import fail_dead_runs
 from sensors.jobs import JOBS
 
 __all__ = ["Outcome", "catch_up"]
@@ -54,6 +56,9 @@ def catch_up(
         tell: hears each outcome as it happens.
     """
     outcomes: list[Outcome] = []
+    fail_dead_runs(lake, instance)
+    establish_trust(lake)
+    LakeNotary(lake).recover()
 
     def note(outcome: Outcome) -> None:
         outcomes.append(outcome)

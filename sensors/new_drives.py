@@ -12,6 +12,7 @@ from drivelake.catalogue import Catalogue
 from drivelake.inbox import Arrival, look
 from drivelake.lake import Lake
 from resources import LakeResource
+from resources.liveness import fail_dead_runs
 
 __all__ = ["ATTEMPTS_MAX", "new_drives"]
 
@@ -38,6 +39,8 @@ def new_drives(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.Se
     """One run a drive whose bytes are not landed; a drive that cannot be run does not hold up the others."""
     opened = lake.open()
     catalogue = Catalogue(opened.root / "catalogue.sqlite")
+    for run_id in fail_dead_runs(opened, context.instance):
+        context.log.warning(f"run {run_id} has no process any more; reported failed")
     requests: list[dg.RunRequest] = []
     held: list[str] = []
     for arrival in look(opened, time.time()):

@@ -91,8 +91,13 @@ def impact(
 def verify(
     artefact: Artefact = None,
     lake: LakeFolder = None,
-    trust: Annotated[Path | None, typer.Option(help="Your own copy of the public keys and policy.")] = None,
-    witness: Annotated[Path | None, typer.Option(help="An earlier checkpoint of the log, to catch a rewritten history.")] = None,
+    trust: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Your own copy of the public keys and policy.")
+    ] = None,
+    witness: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="An earlier checkpoint of the log, to catch a rewritten history."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also every other version at main.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -48,7 +48,9 @@ def register(app: typer.Typer) -> None:
 def demo(
     lake: LakeFolder = None,
     drives: Annotated[Path | None, typer.Option(help="Recorded drives; generated ones when not given.")] = None,
-    declaration: Annotated[Path | None, typer.Option(help="lakehouse.yaml for the recorded drives.")] = None,
+    declaration: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="lakehouse.yaml for the recorded drives.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the generated drives.")] = 7,
     count: Annotated[int, typer.Option(help="How many drives are generated.", min=3)] = 10,
     seconds: Annotated[float, typer.Option(help="Length of a generated drive in s.", min=4)] = 40.0,

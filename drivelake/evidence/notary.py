@@ -53,6 +53,10 @@ class LakeNotary:
             witness=keys / "log.witness",
         )
 
+    def recover(self) -> None:
+        """Finish what a kill in the middle of an append left behind."""
+        self._log.append(())
+
     def attest(self, manifest: Manifest, made: Made, run: Run) -> None:
         """Log provenance, the inventory of raw logs, and each gate's decision."""
         extra = [Subject.of(e.path, e.sha256) for e in manifest.files] if made.name_files else []

@@ -72,7 +72,7 @@ class Verification:
             first = self.problems[0]
             more = f" ({len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             raise VerificationFailed(
-                f"{self.artefact} is NOT VERIFIED: {first.where}: {first.what}{more}.",
+                f"{self.artefact} is NOT VERIFIED: {first.where}: {first.what.rstrip('.')}{more}.",
                 next_step="restore what is named from a copy, or run its step again",
             )
 
