@@ -4,7 +4,7 @@
 Where there is none yet, the graph of the shipped example is shown, and every run says how to make a lake.
 """
 
-import os
+import fcntl
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from resources import LakeResource
 from sensors.catch_up import Outcome, catch_up
 from sensors.jobs import ASSET_JOBS, JOBS
 from sensors.new_drives import new_drives
-from sensors.stale_versions import stale_versions
+from sensors.stale_versions import build_stale_versions
 
 __all__ = ["build_defs", "dagster_home", "defs", "materialize_all"]
 
@@ -45,19 +45,26 @@ def build_defs(declaration: Declaration, lake: Path) -> dg.Definitions:
     return dg.Definitions(
         assets=build_assets(declaration),
         jobs=ASSET_JOBS,
-        sensors=[new_drives, stale_versions],
+        sensors=[new_drives, build_stale_versions(declaration)],
         resources={"lake": LakeResource(root=str(lake))},
         executor=dg.in_process_executor,
     )
 
 
 def dagster_home(lake: Path) -> Path:
-    """Dagster's home inside the lake, with its configuration; made on the first call."""
+    """Dagster's home inside the lake, with its configuration and its storage; made on the first call.
+
+    Two processes that open a fresh home at once leave databases that can never be opened again (each stamps its own
+    schema revision), so the storage is opened here, under a lock, before anybody else does.
+    """
     home = lake / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
-    return home
+    with (lake / "dagster.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "dagster.yaml").exists():
+            (home / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
+        with dg.DagsterInstance.from_config(str(home)):
+            return home
 
 
 def materialize_all(
@@ -73,12 +80,14 @@ def materialize_all(
 
 
 def _load() -> dg.Definitions:
+    """The lake's own definitions; a declaration that is there and cannot be used is an error, never the example."""
     try:
         root = find_lake().resolve()
-        return build_defs(load_declaration(root / "lakehouse.yaml"), root)
     except NotFound:
-        root = Path(os.environ.get("DRIVELAKE_LAKE", "lake")).resolve()
-        return build_defs(parse_declaration(example("generated")), root)
+        root = Path("lake").resolve()
+    if (root / "lakehouse.yaml").is_file():
+        return build_defs(load_declaration(root / "lakehouse.yaml"), root)
+    return build_defs(parse_declaration(example("generated")), root)
 
 
 defs = _load()

@@ -15,6 +15,9 @@ from drivelake.stage import Decision, Made, Progress, Recipe, Stage
 __all__ = ["SOC_ARTEFACTS", "SocArtefacts", "split_key"]
 
 
+TOOLS = {"portable": (), "snapdragon": ("onnxruntime-qnn",)}  # beside those of every target
+
+
 class SocArtefacts(Stage):
     """A compiled binary with its tensor contract and parity; published only past both gates."""
 
@@ -61,7 +64,7 @@ class SocArtefacts(Stage):
             (out / f"{name}.svg").write_text(figure, encoding="utf-8")
         compiled = Decision("artefact", decide(declared.gates.artefact, measured))
         require_open(compiled, of=f"soc_artefacts/{partition}")
-        return Made(facts=measured, decisions=(trained, compiled), name_files=True)
+        return Made(facts=measured, decisions=(trained, compiled), name_files=True, tools=TOOLS[declared.targets[target].kind])
 
 
 def split_key(partition: str) -> tuple[str, str]:

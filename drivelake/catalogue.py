@@ -1,4 +1,4 @@
-"""What was landed and what was tried, a drive a row. Belongs here: the lake's own memory of the inbox.
+"""What was seen, landed and framed, a drive a row. Belongs here: the lake's own memory of the inbox.
 
 Never here: anything that evidence rests on; losing this file costs one look at every drive, nothing else.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +15,34 @@ from pathlib import Path
 __all__ = ["Catalogue", "Row", "drive_files", "signature"]
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS drives (
+CREATE TABLE IF NOT EXISTS inbox (
     drive TEXT PRIMARY KEY, seen TEXT NOT NULL, seen_s REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0, landed TEXT NOT NULL DEFAULT '')
+    landed TEXT NOT NULL DEFAULT '', landed_version TEXT NOT NULL DEFAULT '', framed TEXT NOT NULL DEFAULT '')
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """Signature at the last look and since when; runs asked for, ever; the signature that is published."""
+    """One drive.
+
+    Attributes:
+        seen: signature at the last look.
+        seen_s: since when it is that, seconds since the epoch.
+        landed: the signature whose raw logs are published.
+        landed_version: the ``raw_logs`` version that they are.
+        framed: the ``raw_logs`` version that the published frames descend from.
+    """
 
     seen: str
     seen_s: float
-    attempts: int
     landed: str
+    landed_version: str
+    framed: str
+
+    @property
+    def done(self) -> bool:
+        """Whether what was last seen is landed, and frames of that very version are published."""
+        return self.landed == self.seen and self.framed == self.landed_version != ""
 
 
 def drive_files(folder: Path) -> list[Path]:
@@ -64,33 +78,36 @@ class Catalogue:
     def row(self, drive: str) -> Row | None:
         """What is known of a drive."""
         with self._open() as database:
-            found = database.execute("SELECT seen, seen_s, attempts, landed FROM drives WHERE drive = ?", (drive,)).fetchone()
+            found = database.execute(
+                "SELECT seen, seen_s, landed, landed_version, framed FROM inbox WHERE drive = ?", (drive,)
+            ).fetchone()
         return Row(*found) if found else None
 
-    def look(self, drive: str, seen: str, now_s: float) -> Row:
-        """Note the signature just seen; ``seen_s`` stays while it does not change."""
+    def look(self, seen: Mapping[str, str], now_s: float) -> dict[str, Row]:
+        """Note the signature just seen of each drive, in one transaction; ``seen_s`` stays while it does not change."""
         with self._open() as database:
-            found = database.execute(
-                "INSERT INTO drives (drive, seen, seen_s) VALUES (?, ?, ?) ON CONFLICT (drive) DO UPDATE SET "
-                "seen_s = CASE WHEN seen = excluded.seen THEN seen_s ELSE excluded.seen_s END, seen = excluded.seen "
-                "RETURNING seen, seen_s, attempts, landed",
-                (drive, seen, now_s),
-            ).fetchone()
-        return Row(*found)
+            return {
+                drive: Row(
+                    *database.execute(
+                        "INSERT INTO inbox (drive, seen, seen_s) VALUES (?, ?, ?) ON CONFLICT (drive) DO UPDATE SET "
+                        "seen_s = CASE WHEN seen = excluded.seen THEN seen_s ELSE excluded.seen_s END, seen = excluded.seen "
+                        "RETURNING seen, seen_s, landed, landed_version, framed",
+                        (drive, now, now_s),
+                    ).fetchone()
+                )
+                for drive, now in seen.items()
+            }
 
-    def request(self, drive: str) -> int:
-        """Note that a run is asked for; the number counts up for ever."""
-        with self._open() as database:
-            found = database.execute(
-                "UPDATE drives SET attempts = attempts + 1 WHERE drive = ? RETURNING attempts", (drive,)
-            ).fetchone()
-        return int(found[0])
-
-    def land(self, drive: str, landed: str, now_s: float) -> None:
-        """Note that this signature is published."""
+    def land(self, drive: str, landed: str, version: str, now_s: float) -> None:
+        """Note that this signature is published, as this version of ``raw_logs``."""
         with self._open() as database:
             database.execute(
-                "INSERT INTO drives (drive, seen, seen_s, landed) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (drive) DO UPDATE SET landed = excluded.landed",
-                (drive, landed, now_s, landed),
+                "INSERT INTO inbox (drive, seen, seen_s, landed, landed_version) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (drive) DO UPDATE SET landed = excluded.landed, landed_version = excluded.landed_version",
+                (drive, landed, now_s, landed, version),
             )
+
+    def frame(self, drive: str, version: str) -> None:
+        """Note that frames are published that descend from this version of ``raw_logs``; a drive never landed stays unknown."""
+        with self._open() as database:
+            database.execute("UPDATE inbox SET framed = ? WHERE drive = ?", (version, drive))

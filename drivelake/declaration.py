@@ -46,7 +46,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 class Strict(BaseModel):
     """Unknown keys are errors; values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Ingest(Strict):

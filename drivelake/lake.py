@@ -19,6 +19,7 @@ Never here: what the versions mean, how they are made, who signs them.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -29,14 +30,15 @@ from functools import cached_property
 from pathlib import Path
 
 from drivelake.declaration import Declaration, load_declaration, parse_declaration
-from drivelake.errors import NotFound, VerificationFailed
-from drivelake.manifest import Input, Manifest
-from drivelake.versions import MANIFEST, EmbeddedStore, publish
+from drivelake.errors import NotFound, StoreError, VerificationFailed
+from drivelake.manifest import Input, Manifest, Reference, regular_hash
+from drivelake.versions import MANIFEST, VERSION_TRAILER, EmbeddedStore, publish
 
 __all__ = ["LAKE_ENV", "Lake", "Version", "find_lake"]
 
 LAKE_ENV = "DRIVELAKE_LAKE"
 DECLARATION = "lakehouse.yaml"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,20 @@ class Version:
             )
         return found
 
+    def require_intact(self) -> None:
+        """Rehash every file: what a stage works on is what the manifest names.
+
+        Raises:
+            StoreError: names the first file that has other bytes.
+        """
+        for entry in self.manifest.files:
+            found = self.path(entry.path)
+            if regular_hash(found) != (entry.bytes, entry.sha256):
+                raise StoreError(
+                    f"{found} ({self.name}/{entry.path}) does not hold the {entry.bytes} bytes with SHA-256 {entry.sha256[:16]}.",
+                    next_step="drivelake verify --all, then restore what it names from a copy",
+                )
+
     def view(self, folder: Path) -> Path:
         """A folder of links that names the files as the manifest does, for readers that want one."""
         for entry in self.manifest.files:
@@ -91,6 +107,7 @@ class Lake:
         if not (self.root / DECLARATION).is_file() or not (self.root / "store").is_dir():
             raise NotFound(f"There is no lake at {self.root}.", next_step="drivelake demo makes one, or name another with --lake")
         self.store = EmbeddedStore(self.root / "store")
+        self._commits: tuple[str, Mapping[str, str]] | None = None
 
     @classmethod
     def create(cls, root: Path, declaration: str) -> Lake:
@@ -135,7 +152,10 @@ class Lake:
             NotFound: the asset has no such partition there.
             VerificationFailed: its manifest cannot be read.
         """
-        return self._read(self.store.resolve(ref), f"{asset}/{partition}")
+        commit, path = self.store.resolve(ref), f"{asset}/{partition}"
+        if not self.store.list(commit, path):
+            raise NotFound(f"{path} is not made yet.", next_step="run its step: drivelake ingest or demo, or the UI")
+        return self._read(commit, path)
 
     def heads(self, asset: str, ref: str = "main") -> list[Version]:
         """All partitions of an asset at ``ref``, sorted by key."""
@@ -150,13 +170,7 @@ class Lake:
             VerificationFailed: the manifest found there has another digest.
         """
         path = f"{named.asset}/{named.partition}"
-        try:
-            head = self.head(named.asset, named.partition)
-        except NotFound:
-            head = None
-        if head is not None and head.digest == named.version:
-            return head
-        commit = self.store.find(path, named.version)
+        commit = self.commits().get(f"{path} {named.version}")
         if commit is None:
             raise NotFound(f"No commit published {path} {named.version[:12]}.", next_step="fetch the store's full history")
         found = self._read(commit, path)
@@ -167,8 +181,28 @@ class Lake:
             )
         return found
 
-    def publish(self, manifest: Manifest, folder: Path, *, run_id: str, on_step: Callable[[str], None]) -> tuple[Version, bool]:
-        """Make a signed version visible at main in one atomic merge; the same version again changes nothing."""
+    def commits(self) -> Mapping[str, str]:
+        """Commit by ``<asset>/<partition> <digest>`` of every version ever published, newest first; read once a state of main.
+
+        A commit's message only says where to look; what is found there is judged by its own digest.
+        """
+        main = self.store.resolve("main")
+        if self._commits is None or self._commits[0] != main:
+            found: dict[str, str] = {}
+            for entry in self.store.history(main):
+                if VERSION_TRAILER in entry.metadata:
+                    found.setdefault(entry.metadata[VERSION_TRAILER], entry.commit)
+            self._commits = (main, found)
+        return self._commits[1]
+
+    def publish(
+        self, manifest: Manifest, folder: Path, *, base: str, run_id: str, on_step: Callable[[str], None]
+    ) -> tuple[Version, bool]:
+        """Make a signed version visible at main in one atomic merge; the same version again changes nothing.
+
+        Raises:
+            Conflict: another version of it was published since ``base``, the commit its inputs were read at.
+        """
         try:
             new = self.head(manifest.asset, manifest.partition).digest != manifest.version
         except NotFound:
@@ -180,6 +214,7 @@ class Lake:
             manifest.canonical(),
             message=f"{manifest.name}: version {manifest.version[:12]}",
             metadata={"Drivelake-Run": run_id},
+            base=base,
             on_step=on_step,
         )
         return self._read(commit, manifest.name), new
@@ -191,21 +226,27 @@ class Lake:
             raise VerificationFailed(f"{path}/{MANIFEST} speaks of {manifest.name}.", next_step="restore the store from a copy")
         return Version(manifest=manifest, commit=ref, files=self.store.files(ref, path))
 
+    def locate(self, reference: Reference) -> Path:
+        """Where a registered log stands on this machine."""
+        return self.inbox / reference.uri.removeprefix("inbox:")
+
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """A folder of one's own on the store's file system, gone afterwards; what dead processes left is swept first."""
+        """A folder of one's own on the store's file system, gone afterwards; what dead processes left is swept first.
+
+        A lock inside tells the living from the dead, since process ids mean nothing across containers.
+        """
         rooms = self.root / "scratch"
         rooms.mkdir(exist_ok=True)
-        for left in rooms.iterdir():
-            pid = left.name.rpartition("-")[0].rpartition("-")[2]
-            if pid.isdigit() and not _alive(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
-        mine = rooms / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
+        _sweep(rooms)
+        mine = rooms / f"{name}-{secrets.token_hex(6)}"
         mine.mkdir()
-        try:
-            yield mine
-        finally:
-            shutil.rmtree(mine, ignore_errors=True)
+        with (mine / LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield mine
+            finally:
+                shutil.rmtree(mine)
 
 
 def find_lake(named: Path | None = None) -> Path:
@@ -228,11 +269,15 @@ def find_lake(named: Path | None = None) -> Path:
     )
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _sweep(rooms: Path) -> None:
+    """Remove folders whose lock nobody holds; one that has no lock yet is just being made, unless it is old."""
+    for left in rooms.iterdir():
+        lock = left / LOCK
+        try:
+            with lock.open("ab") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+        except BlockingIOError:
+            continue  # somebody works there
+        except FileNotFoundError:
+            continue  # swept by another, or not locked yet

@@ -6,15 +6,15 @@ the same bytes from the same inputs must give the same digest. What differs stan
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import platform
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from typing import Annotated, Literal, get_args
 
 import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
@@ -23,6 +23,7 @@ from drivelake.errors import InputError, VerificationFailed
 
 __all__ = [
     "ASSETS",
+    "Asset",
     "FileEntry",
     "Input",
     "Json",
@@ -32,11 +33,13 @@ __all__ = [
     "hash_file",
     "hash_folder",
     "merkle_root",
+    "regular_hash",
     "tool_versions",
 ]
 
 # The order in which data flows; the position decides what may be whose input.
-ASSETS = ("raw_logs", "signals", "sensor_frames", "curated_datasets", "checkpoints", "soc_artefacts", "evidence")
+Asset = Literal["raw_logs", "signals", "sensor_frames", "curated_datasets", "checkpoints", "soc_artefacts", "evidence"]
+ASSETS: tuple[Asset, ...] = get_args(Asset)
 
 PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=-]{0,119}")
 CHUNK_BYTES = 1 << 20
@@ -78,21 +81,20 @@ class FileEntry(BaseModel):
 
 
 class Reference(FileEntry):
-    """A log too large to copy: registered where it is, verified on every read."""
+    """A log too large to copy: registered where it is, verified on every read.
 
-    uri: str
+    ``uri`` is ``inbox:<drive>/<file>`` for a file of the lake's inbox, so that neither the place of the lake nor the
+    machine counts; it is resolved by ``Lake.locate``.
+    """
 
-    @property
-    def local(self) -> Path:
-        """The file that a ``file:`` URI names on this machine (RFC 8089)."""
-        return Path(url2pathname(urlsplit(self.uri).path))
+    uri: str = Field(pattern=r"^inbox:.+$")
 
 
 class Input(BaseModel):
     """A version that this one was made from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    asset: str
+    asset: Asset
     partition: str
     version: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -101,8 +103,8 @@ class Manifest(BaseModel):
     """Everything that identifies an asset version. Its digest is the version."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    schema_version: int = 1
-    asset: str
+    schema_version: Literal[1] = 1
+    asset: Asset
     partition: str
     files: tuple[FileEntry, ...]
     references: tuple[Reference, ...] = ()
@@ -182,6 +184,17 @@ def hash_file(path: Path) -> tuple[int, str]:
             digest.update(block)
             size += len(block)
     return size, digest.hexdigest()
+
+
+def regular_hash(path: Path) -> tuple[int, str]:
+    """As ``hash_file``, for the store's own objects: a link, a pipe or a device is none of them.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return hash_file(path)
 
 
 def hash_folder(folder: Path) -> tuple[FileEntry, ...]:

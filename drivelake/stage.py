@@ -93,6 +93,7 @@ class Made:
     references: tuple[Reference, ...] = ()
     decisions: tuple[Decision, ...] = ()
     name_files: bool = False  # the signed statement names each file, so that a binary alone finds its lineage
+    tools: tuple[str, ...] = ()  # distributions that only some partitions use
     note: str = ""  # handed back to Stage.published
 
 
@@ -162,7 +163,10 @@ def materialise(
     """
     check_partition(partition)
     run = run or Run()
+    base = lake.store.resolve("main")  # what others publish from here on is a conflict, never silently replaced
     recipe = stage.recipe(lake, partition)
+    for version in recipe.inputs:
+        version.require_intact()
     with lake.scratch(f"{stage.asset}-{partition}") as scratch:
         out = scratch / "data"
         out.mkdir()
@@ -174,13 +178,13 @@ def materialise(
             recipe,
             files=hash_folder(out),
             references=made.references,
-            tools=tool_versions(stage.tools),
+            tools=tool_versions((*stage.tools, *made.tools)),
             facts=made.facts,
         )
         on_step("hashed")
         notary.attest(manifest, made, run)
         on_step("logged")
-        version, new = lake.publish(manifest, out, run_id=run.id, on_step=on_step)
+        version, new = lake.publish(manifest, out, base=base, run_id=run.id, on_step=on_step)
         stage.published(lake, version, made)
     on_step("cleaned")
     return Published(version=version, new=new, decisions=made.decisions)

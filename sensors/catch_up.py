@@ -18,7 +18,7 @@ from drivelake.inbox import look
 from drivelake.lake import Lake
 from drivelake.stage import stale_because
 from resources.liveness import fail_dead_runs
-from sensors.jobs import JOBS
+from sensors.jobs import JOBS, assets_of
 
 __all__ = ["Outcome", "catch_up"]
 
@@ -52,7 +52,7 @@ def catch_up(
         defs: the definitions of that lake.
         instance: Dagster's, so that the UI shows everything that is made here.
         jobs: which of JOBS.
-        drives: only these drives; all complete ones of the inbox when not given.
+        drives: only these drives; all of the inbox, and those of the lake that are gone from there, when not given.
         tell: hears each outcome as it happens.
     """
     outcomes: list[Outcome] = []
@@ -80,11 +80,15 @@ def _partitions(lake: Lake, job: str, drives: Sequence[str] | None) -> Iterator[
     declared = lake.declaration
     if job == "ingest":
         arrivals = {a.drive: a for a in look(lake, time.time())}
-        for drive in drives if drives is not None else arrivals:
+        # a drive that was taken out of the inbox stays in the lake; a changed rig or code version still reaches its frames
+        kept = {d for d in lake.partitions("raw_logs") if d not in arrivals and declared.names_drive(d)}
+        for drive in drives if drives is not None else sorted({*arrivals, *kept}):
             arrival = arrivals.get(drive)
+            if arrival is None:
+                yield drive, "" if drive in kept else "it is not in the inbox"
+                continue
             # in the foreground a person decides that the drive is ready; only a declared marker still counts
-            waiting = arrival.waiting if arrival and declared.ingest.marker else ""
-            yield drive, arrival.refused or waiting if arrival else "it is not in the inbox"
+            yield drive, arrival.refused or (arrival.waiting if declared.ingest.marker else "")
     elif job == "curate":
         yield from ((name, "") for name in declared.datasets)
     elif job == "train":
@@ -96,14 +100,13 @@ def _partitions(lake: Lake, job: str, drives: Sequence[str] | None) -> Iterator[
 def _run(lake: Lake, defs: dg.Definitions, instance: dg.DagsterInstance, job: str, partition: str) -> Outcome:
     """One run of what is stale of the job's assets, from the first stale one on."""
     started = time.monotonic()
-    because = ""
     try:
-        reasons = {asset: stale_because(STAGES[asset], lake, partition) for asset in JOBS[job]}
-        stale = [asset for asset, reason in reasons.items() if reason]
-        if not stale:
+        assets = assets_of(lake, job, partition)
+        reasons = ((asset, stale_because(STAGES[asset], lake, partition)) for asset in assets)
+        first, because = next(((asset, reason) for asset, reason in reasons if reason), ("", ""))
+        if not first:
             return Outcome(job, partition, "current")
-        because = str(reasons[stale[0]])
-        wanted = JOBS[job][JOBS[job].index(stale[0]) :]
+        wanted = assets[assets.index(first) :]
         result = defs.resolve_job_def(job).execute_in_process(
             run_config=QUIET,
             instance=instance,

@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from drivelake.cli import ask, look, work
 from drivelake.cli.show import refuse
-from drivelake.errors import DrivelakeError
+from drivelake.errors import DeclarationError, DrivelakeError, StoreError
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130  # as a shell says it of SIGINT
 
 app = typer.Typer(
     name="drivelake",
@@ -30,8 +33,17 @@ for room in (work, look, ask):
 
 def main() -> None:
     """Run the command line; an error of the domain becomes its message and its exit code."""
+    as_json = "--json" in sys.argv
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except DrivelakeError as error:
-        refuse(error, as_json="--json" in sys.argv)
+        refuse(error, as_json=as_json)
         sys.exit(error.exit_code)
+    except OSError as error:
+        refuse(StoreError(f"{error.filename}: {error.strerror}.", next_step="check its rights and the disk"), as_json=as_json)
+        sys.exit(StoreError.exit_code)
+    except TyperException as error:
+        refuse(DeclarationError(error.format_message(), next_step="drivelake --help"), as_json=as_json)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)

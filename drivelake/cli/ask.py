@@ -98,10 +98,13 @@ def verify(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="An earlier checkpoint of the log, to catch a rewritten history."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also every other version at main.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also every version ever published.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Walk offline from an artefact to the raw bytes and rehash all of it. Exit code 5 when anything disagrees."""
+    """Walk offline from an artefact to the raw bytes and rehash all of it. Exit code 5 when anything disagrees.
+
+    Without a name: the newest artefact and every other version at main.
+    """
     from drivelake.evidence.lineage import find_version
     from drivelake.evidence.verify import verify as walk
 
@@ -113,7 +116,7 @@ def verify(
             version,
             trust=trust,
             witness=witness.read_text(encoding="utf-8") if witness else None,
-            everything=everything,
+            scope="history" if everything else "main" if artefact is None else "artefact",
             progress=lambda name: status.update(f"verifying {name}"),
         )
     if as_json:
@@ -121,6 +124,8 @@ def verify(
     else:
         for problem in result.problems:
             console.print(f"[bold red]PROBLEM[/]   {escape(problem.where)}: {escape(problem.what)}", soft_wrap=True)
+        for notice in result.notices:
+            console.print(f"[yellow]NOTICE[/]    {escape(notice)}", soft_wrap=True)
         verdict = "[bold green]VERIFIED[/]" if result.verified else "[bold red]NOT VERIFIED[/]"
         console.print(f"{verdict}  {escape(result.artefact)}  {result.version[:16]}", soft_wrap=True)
         console.print(

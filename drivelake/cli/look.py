@@ -6,15 +6,18 @@ import importlib.util
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from drivelake.catalogue import drive_files
 from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, table
 from drivelake.errors import DrivelakeError, EmptyDrive, NotFound
 from drivelake.lake import Lake, find_lake
-from drivelake.logs import LogReport, inspect_log, is_log
+
+if TYPE_CHECKING:
+    from drivelake.logs import LogReport
 
 __all__ = ["register"]
 
@@ -47,6 +50,8 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Read a log or a drive to its end: topics, rates, gaps, damage. Exit code 3 when something is damaged."""
+    from drivelake.logs import inspect_log
+
     reports = [inspect_log(path, name=name) for name, path in _logs(what, lake).items()]
     if as_json:
         emit([report.as_dict() for report in reports])
@@ -58,6 +63,8 @@ def inspect(
 
 
 def _logs(what: str, lake: Path | None) -> dict[str, Path]:
+    from drivelake.logs import is_log
+
     path = Path(what)
     if not path.exists():
         path = Lake(find_lake(lake)).drive_folder(what)
@@ -80,7 +87,7 @@ def _show(report: LogReport) -> None:
         rows,
     )
     for sentence in report.damage:
-        console.print(f"[bold red]DAMAGED[/]  {sentence}", soft_wrap=True)
+        console.print(f"[bold red]DAMAGED[/]  {escape(sentence)}", soft_wrap=True)
     if not report.damage:
         console.print("no damage found")
 
@@ -109,7 +116,7 @@ def doctor(lake: LakeFolder = None, as_json: AsJson = False) -> None:
         return
     table("tools", ("name", "version", "for", "fix"), rows)
     table("targets of this lake", ("target", "state"), list(targets.items()) or [("-", "no lake here")])
-    console.print(f"lake  {where}", soft_wrap=True)
+    console.print(f"lake  {escape(where)}", soft_wrap=True)
 
 
 def _version(name: str) -> str | None:

@@ -20,8 +20,8 @@ __all__ = ["AsJson", "LakeFolder", "amount", "console", "emit", "refuse", "table
 LakeFolder = Annotated[Path | None, typer.Option("--lake", help="The lake's folder; else DRIVELAKE_LAKE, else here or ./lake.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output.")]
 
-console = Console(highlight=False)
-talk = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)
+talk = Console(stderr=True, highlight=False, emoji=False)
 
 Cell = str | int | float | None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -14,9 +15,8 @@ import yaml
 from rich.markup import escape
 
 from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, talk
-from drivelake.errors import DeclarationError, NotFound, ToolMissing
+from drivelake.errors import DeclarationError, DrivelakeError, NotFound, ToolMissing
 from drivelake.lake import Lake, Version, find_lake
-from drivelake.logs import is_log
 
 __all__ = ["register"]
 
@@ -52,14 +52,14 @@ def demo(
         Path | None, typer.Option(exists=True, dir_okay=False, help="lakehouse.yaml for the recorded drives.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the generated drives.")] = 7,
-    count: Annotated[int, typer.Option(help="How many drives are generated.", min=3)] = 10,
+    count: Annotated[int, typer.Option(help="How many drives are generated; the shipped splits need nine.", min=9)] = 10,
     seconds: Annotated[float, typer.Option(help="Length of a generated drive in s.", min=4)] = 40.0,
     as_json: AsJson = False,
 ) -> None:
     """Make everything: drives, tables, frames, dataset, checkpoint, artefacts, evidence. Again: only what changed."""
     from drivelake.demo import generate_drives
 
-    root = lake or Path("lake")
+    root = _demo_lake(lake)
     text = _declaration_for(root, drives, declaration)
     _keep_other(root, text)
     opened = Lake.create(root, text)
@@ -84,7 +84,8 @@ def ingest(
     outcomes = _run(Lake(find_lake(lake)), jobs=("ingest",), drives=drives)
     if as_json:
         emit([vars(outcome) for outcome in outcomes])
-    if any(outcome.status == "failed" for outcome in outcomes):
+    refused = {"failed", "skipped"} if drives else {"failed"}  # a drive that was named must not be passed over
+    if any(outcome.status in refused for outcome in outcomes):
         raise typer.Exit(1)
 
 
@@ -99,7 +100,7 @@ def report(
 
     opened = Lake(find_lake(lake))
     version = find_version(opened, artefact)
-    path = _write_report(opened, version.manifest.partition, out)
+    path = _write_report(opened, version, out)
     if as_json:
         emit({"artefact": version.name, "version": version.digest, "report": str(path)})
     else:
@@ -109,6 +110,7 @@ def report(
 def _declaration_for(root: Path, drives: Path | None, named: Path | None) -> str:
     """The text of the declaration: the lake's own once it is there, so that a person's changes stay; else the example."""
     from drivelake.demo import example
+    from drivelake.logs import is_log
 
     if drives is not None and not (drives.is_dir() and any(is_log(p) for p in drives.glob("*/*"))):
         raise NotFound(f"{drives} holds no folder with a log.", next_step="a drive is a folder of .mcap, .mf4 or .mdf files")
@@ -120,14 +122,24 @@ def _declaration_for(root: Path, drives: Path | None, named: Path | None) -> str
     return text if drives is None else _with_inbox(text, drives.resolve())
 
 
+def _demo_lake(named: Path | None) -> Path:
+    """The lake that is meant, or where the first one goes."""
+    try:
+        return find_lake(named)
+    except NotFound:
+        return Path("lake")
+
+
 def _with_inbox(text: str, inbox: Path) -> str:
     """The declaration with another inbox, its comments kept."""
-    lines = [line for line in text.splitlines() if not line.startswith("  inbox:")]
-    if "ingest:" not in lines:
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if re.match(r"ingest:\s*(#.*)?$", line)), None)
+    if start is None:
         raise DeclarationError("The declaration has no block `ingest:`.", next_step="add it, with the inbox that is meant")
+    end = next((i for i in range(start + 1, len(lines)) if re.match(r"\S", lines[i])), len(lines))
+    block = [line for line in lines[start + 1 : end] if not line.startswith("  inbox:")]
     quoted = yaml.safe_dump(str(inbox), width=10_000).splitlines()[0]
-    lines.insert(lines.index("ingest:") + 1, f"  inbox: {quoted}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines[: start + 1], f"  inbox: {quoted}", *block, *lines[end:]]) + "\n"
 
 
 def _keep_other(root: Path, text: str) -> None:
@@ -193,36 +205,51 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _finish(lake: Lake, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """Verify the newest artefact and say where everything is."""
+    """Verify everything at main and say where it is."""
     from drivelake.evidence.lineage import find_version
     from drivelake.evidence.verify import verify
 
     counts = {status: sum(o.status == status for o in outcomes) for status in COLOURS}
     talk.print("          " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
-    version = find_version(lake, None)
-    path = _write_report(lake, version.manifest.partition, None)
-    result = verify(lake, version)
-    if as_json:
-        emit(
-            {"outcomes": [vars(o) for o in outcomes], "artefact": version.name, "report": str(path), "verified": result.verified}
+    if not lake.partitions("soc_artefacts"):
+        raise DrivelakeError(
+            f"No artefact was made: {counts['failed']} of {len(outcomes)} jobs failed.", next_step="see what failed above"
         )
-    else:
+    version = find_version(lake, None)
+    result = verify(lake, version, scope="main")
+    path = _write_report(lake, version, None) if result.verified else None
+    if as_json:
+        told = {
+            "outcomes": [vars(o) for o in outcomes],
+            "artefact": version.name,
+            "report": str(path),
+            "verified": result.verified,
+        }
+        emit(told)
+    elif result.verified:
         console.print(f"artefact  {escape(version.name)}  {version.digest[:16]}", soft_wrap=True)
         console.print(f"report    {escape(str(path))}", soft_wrap=True)
-        if result.verified:
-            console.print(
-                f"[bold green]VERIFIED[/]  {result.versions} versions, {result.raw_logs} raw logs, {result.files} files, "
-                f"{amount(result.bytes)} rehashed offline"
-            )
+        console.print(
+            f"[bold green]VERIFIED[/]  {result.versions} versions, {result.raw_logs} raw logs, {result.files} files, "
+            f"{amount(result.bytes)} rehashed offline"
+        )
         console.print("look      make ui, then open http://127.0.0.1:3000")
     result.require()
     if counts["failed"]:
         raise typer.Exit(1)
 
 
-def _write_report(lake: Lake, artefact: str, out: Path | None) -> Path:
-    evidence: Version = lake.head("evidence", artefact)
-    target = out or lake.root / "reports" / f"{artefact}.html"
+def _write_report(lake: Lake, artefact: Version, out: Path | None) -> Path:
+    """A copy of the report for people, from evidence of this very version, checked on the way."""
+    partition = artefact.manifest.partition
+    evidence = lake.head("evidence", partition)
+    if artefact.as_input() not in evidence.manifest.inputs:
+        raise NotFound(
+            f"The evidence at main is of {evidence.manifest.inputs[0].version[:12]}, {artefact.name} is {artefact.digest[:12]}.",
+            next_step="make its evidence: drivelake demo, or the job release in the UI",
+        )
+    evidence.require_intact()
+    target = out or lake.root / "reports" / f"{partition}.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(evidence.path("report.html").read_bytes())
     return target

@@ -1,7 +1,7 @@
 """From a selection to a dataset folder: rows, packed pictures, card. Belongs here: the pass over the rows.
 
 Never here: SQL, decoding pictures, learning. Memory is bounded by a batch of rows and one picture,
-plus 32 bytes a picture for the leakage check.
+plus about 100 bytes a picture for the leakage check.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from drivelake.datasets.split import SPLITS, split_of
 from drivelake.declaration import Dataset
 from drivelake.errors import DatasetError
 from drivelake.logs import PayloadReader
+from drivelake.pictures import JPEG_MAGIC
 
 __all__ = ["SourceDrive", "curate"]
 
 BATCH_ROWS = 512
 SHARD_BYTES = 64 << 20
-JPEG_MAGIC = b"\xff\xd8\xff"
 OPEN_LOGS = 4  # decompressed chunks of this many logs are held at once
 
 
@@ -218,6 +218,13 @@ def _card(dataset: Dataset, rows: Path, check: LeakageCheck, left_out: Mapping[s
     """
     with duckdb.connect(config={"threads": 1}) as database:
         database.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet('{str(rows).replace(chr(39), chr(39) * 2)}')")
+        again = "SELECT drive, frame, count(*) FROM rows GROUP BY drive, frame HAVING count(*) > 1 LIMIT 1"
+        twice = database.execute(again).fetchone()
+        if twice:
+            raise DatasetError(
+                f"The selection gives frame {twice[1]} of {twice[0]} {twice[2]} times.",
+                next_step="a join repeats rows: give one row a frame",
+            )
         by_split = dict(database.execute("SELECT split, count(*) FROM rows GROUP BY ALL").fetchall())
         small = [f"{name} has {by_split.get(name, 0)}" for name in SPLITS if by_split.get(name, 0) < dataset.rows_min]
         if small:

@@ -5,8 +5,10 @@ Never here: a verdict on rows that were not compared; near duplicates (pictures 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from drivelake.datasets.split import SPLITS
 from drivelake.errors import DatasetError
@@ -34,23 +36,27 @@ class LeakageCheck:
     pictures: dict[str, set[bytes]] = field(default_factory=lambda: {name: set() for name in SPLITS})
 
     def picture(self, split: str, sha256: bytes) -> None:
-        """Note a picture of a split; 32 bytes a picture are kept."""
+        """Note a picture of a split; about 100 bytes a picture are kept."""
         self.pictures[split].add(sha256)
 
     def shared(self) -> dict[str, list[str]]:
         """Every pair of splits that shares something: ``raw_logs``, ``pictures`` and ``times``, as sentences."""
         found: dict[str, list[str]] = {"raw_logs": [], "pictures": [], "times": []}
-        for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        for one, other in combinations(SPLITS, 2):
             same = self.pictures[one] & self.pictures[other]
             if same:
                 found["pictures"].append(f"{one} and {other} share {len(same)} equal picture(s)")
-            for a in (d for d in self.drives if d.split == one):
-                for b in (d for d in self.drives if d.split == other):
-                    raw = a.raw_sha256 & b.raw_sha256
-                    if raw:
-                        found["raw_logs"].append(f"{a.drive} ({one}) and {b.drive} ({other}) hold the same {len(raw)} log(s)")
-                    if a.vehicle and a.vehicle == b.vehicle and a.first_ns <= b.last_ns and b.first_ns <= a.last_ns:
-                        found["times"].append(f"{a.drive} ({one}) and {b.drive} ({other}) overlap in time on vehicle {a.vehicle}")
+        holders: dict[str, list[Ancestry]] = defaultdict(list)
+        tours: dict[str, list[Ancestry]] = defaultdict(list)
+        for drive in self.drives:
+            for digest in sorted(drive.raw_sha256):
+                holders[digest].append(drive)
+            if drive.vehicle:
+                tours[drive.vehicle].append(drive)
+        for drives in holders.values():
+            found["raw_logs"] += [f"{_pair(a, b)} hold the same log" for a, b in combinations(drives, 2) if a.split != b.split]
+        for vehicle, drives in sorted(tours.items()):
+            found["times"] += [f"{_pair(a, b)} overlap in time on vehicle {vehicle}" for a, b in _overlapping(drives)]
         return found
 
     def counts(self) -> Mapping[str, int]:
@@ -77,6 +83,19 @@ class LeakageCheck:
                 f"The splits leak: {'; '.join(sentences[:3])}{more}.",
                 next_step="put such drives on one side with split.assign, or remove the copy from the inbox",
             )
+
+
+def _pair(a: Ancestry, b: Ancestry) -> str:
+    return f"{a.drive} ({a.split}) and {b.drive} ({b.split})"
+
+
+def _overlapping(drives: Sequence[Ancestry]) -> Iterator[tuple[Ancestry, Ancestry]]:
+    """Pairs of other splits whose intervals meet, in order of their beginning."""
+    open_until: list[Ancestry] = []
+    for drive in sorted(drives, key=lambda d: d.first_ns):
+        open_until = [earlier for earlier in open_until if earlier.last_ns >= drive.first_ns]
+        yield from ((earlier, drive) for earlier in open_until if earlier.split != drive.split)
+        open_until.append(drive)
 
 
 def _by_split(drives: Sequence[Ancestry]) -> str:

@@ -52,7 +52,7 @@ def selection(
     ) as database:
         _lock(database, folder, drives)
         slices = "".join(f', CAST(({sql}) AS VARCHAR) AS "slice_{name}"' for name, sql in dataset.slices.items())
-        query = f"SELECT *{slices} FROM ({dataset.sql.strip().rstrip(';')}) ORDER BY drive, frame"
+        query = f"SELECT *{slices} FROM (\n{dataset.sql.strip().rstrip(';')}\n) ORDER BY drive, frame"
         try:
             database.execute("SELECT setseed(0)")
             reader = database.execute(query).to_arrow_reader(batch_rows)

@@ -44,7 +44,7 @@ class CuratedDatasets(Stage):
             for drive in sorted(set(frames) - set(excluded)):
                 view = scratch / "raw" / drive
                 view.mkdir(parents=True)
-                sources.append(_source(drive, frames[drive], raws[drive], view))
+                sources.append(_source(lake, drive, frames[drive], raws[drive], view))
             card = curate(lake.declaration.datasets[partition], sources, excluded, out, scratch, progress)
         return Made(facts={key: card[key] for key in ("rows", "splits", "left_out")})
 
@@ -55,11 +55,11 @@ def raw_of(lake: Lake, frames: Manifest) -> Version:
     return lake.version(signals.manifest.inputs[0])
 
 
-def _source(drive: str, frames: Version, raw: Version, view: Path) -> SourceDrive:
+def _source(lake: Lake, drive: str, frames: Version, raw: Version, view: Path) -> SourceDrive:
     facts = raw.manifest.facts
     tags = facts["tags"]
     assert isinstance(tags, dict), "raw_logs publishes tags as a mapping"
-    logs = {name: path for name, path in log_paths(raw, view).items() if is_log(path)}
+    logs = {name: path for name, path in log_paths(lake, raw, view).items() if is_log(path)}
     return SourceDrive(
         frames=DriveFrames(drive, frames.path("frames.parquet"), str(facts["vehicle"]), {k: str(v) for k, v in tags.items()}),
         logs=logs,

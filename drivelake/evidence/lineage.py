@@ -5,16 +5,17 @@ Never here: a verdict (verify gives it) or anything that Dagster or a network wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from drivelake.errors import NotFound
 from drivelake.lake import Lake, Version
-from drivelake.manifest import ASSETS, Input, hash_file
-from drivelake.versions import VERSION_TRAILER
+from drivelake.manifest import ASSETS, Input, Manifest, hash_file
 
 __all__ = ["Affected", "ancestors", "find_version", "impact"]
+
+
+PREFIX_MIN = 7  # digits of a digest
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class Affected:
 
 
 def find_version(lake: Lake, named: str | None) -> Version:
-    """The version a person means: ``asset/partition``, a partition of soc_artefacts, a digest of 7 digits or more
-    at main, the path of a file that an artefact holds, or, without a name, the newest artefact.
+    """The version a person means: ``asset/partition`` or a partition of soc_artefacts at main; the digest (7 digits or
+    more) of any version ever published; the path of a file that any artefact ever held; without a name, the newest artefact.
 
     Raises:
-        NotFound: nothing at main answers to it; names what is there.
+        NotFound: nothing answers to it, or several do; names what is there.
     """
     if named is None:
         return _newest_artefact(lake)
@@ -41,12 +42,14 @@ def find_version(lake: Lake, named: str | None) -> Version:
         return lake.head("soc_artefacts", named)
     if Path(named).is_file():
         return _holder(lake, Path(named))
-    if len(named) >= 7:
-        for version in _all_heads(lake):
-            if version.digest.startswith(named):
-                return version
+    if len(named) >= PREFIX_MIN:
+        found = [key for key in lake.commits() if key.partition(" ")[2].startswith(named)]
+        if len(found) == 1:
+            return lake.version(_as_input(found[0]))
+        if found:
+            raise NotFound(f"{named!r} begins {len(found)} digests: {', '.join(found[:4])}.", next_step="give more digits")
     there = ", ".join(lake.partitions("soc_artefacts")) or "none"
-    raise NotFound(f"Nothing at main is called {named!r}; artefacts: {there}.", next_step="drivelake verify ARTEFACT")
+    raise NotFound(f"Nothing is called {named!r}; artefacts at main: {there}.", next_step="drivelake verify ARTEFACT")
 
 
 def ancestors(lake: Lake, version: Version) -> dict[str, Version]:
@@ -62,7 +65,9 @@ def ancestors(lake: Lake, version: Version) -> dict[str, Version]:
 
 
 def impact(lake: Lake, drive: str) -> list[Affected]:
-    """Every version at main that the drive's logs went into, in the order the data flows.
+    """Every version at main that any version of the drive went into, in the order the data flows.
+
+    Followed through every version in between, also those that newer ones have replaced at main.
 
     Raises:
         NotFound: the lake never landed such a drive.
@@ -72,47 +77,54 @@ def impact(lake: Lake, drive: str) -> list[Affected]:
         raise NotFound(
             f"No drive {drive!r} was landed; {len(drives)} are: {', '.join(drives[:5])}.", next_step="see drivelake ingest"
         )
-    touched: set[str] = set()
-    affected = []
-    for version in _all_heads(lake):
-        manifest = version.manifest
-        own = manifest.partition == drive and manifest.asset in ASSETS[:3]
-        if own or any(i.version in touched for i in manifest.inputs):
-            reason = _left_out(version, drive)
-            if reason is None:
-                touched.add(version.digest)
-            affected.append(Affected(version.as_input(), reason))
-    return affected
+    contains: dict[str, bool] = {}
+
+    def offered(manifest: Manifest) -> bool:
+        return manifest.partition == drive if manifest.asset == "raw_logs" else any(holds(i) for i in manifest.inputs)
+
+    def holds(named: Input) -> bool:
+        if named.version not in contains:
+            manifest = lake.version(named).manifest
+            contains[named.version] = _left_out(manifest, drive) is None and offered(manifest)
+        return contains[named.version]
+
+    commit = lake.store.resolve("main")
+    heads = (v for asset in ASSETS for v in lake.heads(asset, commit))
+    return [Affected(v.as_input(), _left_out(v.manifest, drive)) for v in heads if offered(v.manifest)]
 
 
-def _left_out(version: Version, drive: str) -> str | None:
+def _left_out(manifest: Manifest, drive: str) -> str | None:
     """Why a dataset names the drive without holding a row of it."""
-    left_out = version.manifest.facts.get("left_out")
+    left_out = manifest.facts.get("left_out")
     reason = left_out.get(drive) if isinstance(left_out, dict) else None
     return str(reason) if reason else None
 
 
-def _all_heads(lake: Lake) -> Iterator[Version]:
-    commit = lake.store.resolve("main")
-    for asset in ASSETS:
-        yield from lake.heads(asset, commit)
-
-
 def _newest_artefact(lake: Lake) -> Version:
-    for entry in lake.store.history("main"):
-        asset, _, partition = entry.metadata.get(VERSION_TRAILER, "").partition(" ")[0].partition("/")
-        if asset == "soc_artefacts":
-            return lake.head(asset, partition)
+    """The artefact whose head was published last; the order of commits only says which to name first."""
+    heads = {v.digest: v for v in lake.heads("soc_artefacts")}
+    for key in lake.commits():
+        if key.partition(" ")[2] in heads:
+            return heads[key.partition(" ")[2]]
     raise NotFound("The lake holds no artefact yet.", next_step="make demo, or materialise soc_artefacts in the UI")
 
 
 def _holder(lake: Lake, path: Path) -> Version:
-    """The artefact that holds these very bytes; ``name`` and place of the file do not count."""
+    """The artefact that holds these very bytes, now or ever; name and place of the file do not count."""
     _, digest = hash_file(path)
-    for version in lake.heads("soc_artefacts"):
-        if any(entry.sha256 == digest for entry in version.manifest.files):
-            return version
+    for key in lake.commits():
+        if key.startswith("soc_artefacts/"):
+            version = lake.version(_as_input(key))
+            if any(entry.sha256 == digest for entry in version.manifest.files):
+                return version
     raise NotFound(
-        f"No artefact at main holds a file with SHA-256 {digest[:16]} ({path}).",
+        f"No artefact ever published here holds a file with SHA-256 {digest[:16]} ({path}).",
         next_step="it was changed, or built elsewhere; name the artefact it should be",
     )
+
+
+def _as_input(key: str) -> Input:
+    """The version that a key of ``Lake.commits`` names."""
+    path, _, digest = key.partition(" ")
+    asset, _, partition = path.partition("/")
+    return Input.model_validate({"asset": asset, "partition": partition, "version": digest})

@@ -8,10 +8,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Literal
 
+from drivelake.errors import NotFound
 from drivelake.evidence.code import code_state
 from drivelake.evidence.keys import create_keys, load_public, load_signer
-from drivelake.evidence.log import EvidenceLog
-from drivelake.evidence.policy import Policy
+from drivelake.evidence.log import LOG_FILE, EvidenceLog
+from drivelake.evidence.policy import POLICY_FILE, Policy
 from drivelake.evidence.statements import (
     Statement,
     Subject,
@@ -31,10 +32,22 @@ __all__ = ["LakeNotary", "establish_trust"]
 
 
 def establish_trust(lake: Lake) -> None:
-    """Make the lake's keys and policy when it has none; what is there is never replaced."""
-    create_keys(lake.root / "keys", lake.root / "trust")
-    if not (lake.root / "trust" / "policy.json").exists():
-        Policy.default().save(lake.root / "trust")
+    """Make the lake's keys and policy while its log is empty; what is there is never replaced.
+
+    Raises:
+        NotFound: the log holds statements and the trust folder lost its policy: a new one would ask for less.
+    """
+    trust = lake.root / "trust"
+    log = lake.root / "evidence" / LOG_FILE
+    if (trust / POLICY_FILE).exists():
+        return
+    if log.exists() and log.stat().st_size:
+        raise NotFound(
+            f"{trust / POLICY_FILE} is gone, and the log holds statements that were judged by it.",
+            next_step="restore the trust folder from your own copy",
+        )
+    keys = create_keys(lake.root / "keys", trust)
+    Policy.default(keys=keys).save(trust)
 
 
 class LakeNotary:

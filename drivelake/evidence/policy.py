@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drivelake.errors import Conflict, NotFound, VerificationFailed
-from drivelake.evidence.keys import create_once
+from drivelake.evidence.keys import PUBLIC_SUFFIX, PublicKey, create_once
 
 __all__ = ["APPROVAL", "INVENTORY", "POLICY_FILE", "PROVENANCE", "TEST_RESULT", "Policy"]
 
@@ -47,6 +48,7 @@ class Policy(BaseModel):
     log_origin: str = Field(pattern=r"^[^\s+]{1,200}$", description="first line of the log's checkpoints")
     roles: dict[Kind, tuple[Role, ...]] = Field(description="predicate type -> roles whose keys may sign it")
     gates: dict[Judged, tuple[Gate, ...]] = Field(default_factory=dict, description="asset -> gates that must have PASSED")
+    key_ids: dict[Role, str] = Field(default_factory=dict, description="role -> id of the one key that may speak for it")
     approvals: tuple[Judged, ...] = Field(default=(), description="assets that need a signed approval")
 
     @model_validator(mode="after")
@@ -58,10 +60,11 @@ class Policy(BaseModel):
         return self
 
     @classmethod
-    def default(cls, origin: str = "drivelake/evidence") -> Policy:
+    def default(cls, origin: str = "drivelake/evidence", *, keys: Mapping[str, PublicKey] | None = None) -> Policy:
         """Runner makes and measures, logger takes in, approver approves; checkpoints and artefacts need their gate."""
         return cls(
             log_origin=origin,
+            key_ids={role: key.keyid for role, key in (keys or {}).items()},  # type: ignore[misc]  # checked on construction
             roles={PROVENANCE: ("runner",), TEST_RESULT: ("runner",), INVENTORY: ("logger",), APPROVAL: ("approver",)},
             gates={"checkpoints": ("checkpoint",), "soc_artefacts": ("artefact",)},
         )
@@ -94,6 +97,20 @@ class Policy(BaseModel):
         if policy.as_bytes() != raw:
             raise VerificationFailed(f"{path} is not in the form it is written in.", next_step="restore the pinned policy")
         return policy
+
+    def require_keys(self, keys: Mapping[str, PublicKey]) -> None:
+        """Pass only keys that are the pinned ones, where any is pinned for their role.
+
+        Raises:
+            VerificationFailed: names the file of the first that is not.
+        """
+        for role, keyid in self.key_ids.items():
+            found = keys[role].keyid if role in keys else "none"
+            if found != keyid:
+                raise VerificationFailed(
+                    f"trust/{role}{PUBLIC_SUFFIX} holds key {found[:12]}, the policy pins {keyid[:12]}.",
+                    next_step="restore the trust folder from your own copy",
+                )
 
     def as_bytes(self) -> bytes:
         """The file: sorted keys, two spaces, a line end; any other byte in it is a change somebody made."""

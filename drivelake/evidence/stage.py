@@ -5,6 +5,7 @@ Never here: verifying, drawing, wording (their modules do). A chain that does no
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,8 +35,12 @@ class Evidence(Stage):
     tools = ("jinja2", "cryptography", "securesystemslib", "in-toto-attestation")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
-        """The artefact; everything below it is reached from there."""
-        return Recipe(parameters={}, inputs=(lake.head("soc_artefacts", partition),))
+        """The artefact, from which everything below is reached, and what was decided about it by which policy."""
+        artefact = lake.head("soc_artefacts", partition)
+        log, policy = _log(lake)
+        about = [line for v in (artefact.digest, *(i.version for i in artefact.manifest.inputs)) for line in log.about(v)]
+        said = hashlib.sha256(b"\n".join(about)).hexdigest()
+        return Recipe(parameters={"policy": policy.digest, "statements": said}, inputs=(artefact,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:  # noqa: ARG002 - every stage
         """Verify, summarise, render, and copy the statements that were relied on.
@@ -71,9 +76,14 @@ def pictures_of(versions: Mapping[str, Version]) -> dict[str, str]:
 
 def _about(lake: Lake, versions: Mapping[str, Version]) -> list[bytes]:
     """The lines of the log that speak of any of these versions, in the log's order."""
-    trust = lake.root / "trust"
-    lines = EvidenceLog(lake.root / "evidence", origin=Policy.load(trust).log_origin, public_keys=load_public(trust)).read()
+    lines = _log(lake)[0].read()
     return [line for line in lines if any(s.digest.sha256 in versions for s in parse_envelope(line).subject)]
+
+
+def _log(lake: Lake) -> tuple[EvidenceLog, Policy]:
+    trust = lake.root / "trust"
+    policy = Policy.load(trust)
+    return EvidenceLog(lake.root / "evidence", origin=policy.log_origin, public_keys=load_public(trust)), policy
 
 
 EVIDENCE = Evidence()

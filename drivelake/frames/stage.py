@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from drivelake.catalogue import Catalogue
 from drivelake.frames import synchronise
-from drivelake.lake import Lake
+from drivelake.lake import Lake, Version
 from drivelake.stage import Made, Progress, Recipe, Stage, declared
 
 __all__ = ["SENSOR_FRAMES", "SensorFrames"]
@@ -22,7 +23,7 @@ class SensorFrames(Stage):
         """The drive's signals and its rig."""
         name, rig = lake.declaration.rig_of(partition)
         signals = lake.head("signals", partition)
-        return Recipe(parameters={"rig": name, **declared(rig)}, inputs=(signals,))
+        return Recipe(parameters={"rig": name, **declared(rig.model_copy(update={"drives": "*"}))}, inputs=(signals,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Synchronise onto the declared reference."""
@@ -35,6 +36,12 @@ class SensorFrames(Stage):
         else:
             progress(f"{facts['frames']} frames")
         return Made(facts={"frames": facts["frames"], "excluded": facts.get("excluded")})
+
+    def published(self, lake: Lake, version: Version, made: Made) -> None:  # noqa: ARG002 - every stage
+        """Remember which landed version these frames descend from: only then the drive is done."""
+        signals = lake.version(version.manifest.inputs[0])
+        catalogue = Catalogue(lake.root / "catalogue.sqlite")
+        catalogue.frame(version.manifest.partition, signals.manifest.inputs[0].version)
 
 
 SENSOR_FRAMES = SensorFrames()

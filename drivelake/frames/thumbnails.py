@@ -26,7 +26,7 @@ def thumbnails(lake: Lake, frames: Version) -> bytes:
     raw = lake.version(lake.version(frames.manifest.inputs[0]).manifest.inputs[0])
     pictures = []
     with lake.scratch("thumbnails") as scratch:
-        paths = log_paths(raw, scratch)
+        paths = log_paths(lake, raw, scratch)
         for log in sorted({row[f"{sensor}_log"] for row in chosen}):
             with PayloadReader(paths[log]) as reader:
                 pictures += [

@@ -14,6 +14,7 @@ from drivelake.errors import NotFound
 from drivelake.lake import Lake, Version
 from drivelake.learning import learn
 from drivelake.learning.plots import learning_curve_svg, scatter_svg
+from drivelake.manifest import tool_versions
 from drivelake.stage import Made, Progress, Recipe, Stage, declared, planned
 
 __all__ = ["CHECKPOINTS", "Checkpoints"]
@@ -37,7 +38,8 @@ class Checkpoints(Stage):
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
         """Search, train, evaluate. The study outlives a killed run: its key is what it was asked to search."""
         dataset = recipe.input("curated_datasets")
-        key = hashlib.sha256(rfc8785.dumps([dataset.digest, planned(self, partition, recipe).parameters])).hexdigest()[:16]
+        asked = {"recipe": planned(self, partition, recipe).recipe, **tool_versions(self.tools)}
+        key = hashlib.sha256(rfc8785.dumps(asked)).hexdigest()[:16]
         with lake.scratch(f"learn-{partition}") as scratch:
             metrics = learn(
                 dataset.view(scratch),

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import yaml
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from drivelake.catalogue import Catalogue, drive_files, signature
+from drivelake.declaration import matches
 from drivelake.errors import EmptyDrive, InputError, LogDamaged
 from drivelake.lake import Lake, Version
 from drivelake.logs import inspect_log, is_log, write_signals
@@ -26,6 +27,14 @@ SIDECAR = "drive.yaml"
 READERS = ("asammdf", "cantools", "mcap", "mcap-ros2-support", "pyarrow", "numpy")
 
 
+class Sidecar(BaseModel):
+    """``drive.yaml``: what a person or a campaign tool knows of a drive."""
+
+    model_config = ConfigDict(extra="forbid")
+    vehicle: str = ""
+    tags: dict[str, str | int | float | bool] = {}
+
+
 class RawLogs(Stage):
     """A drive's files as they landed, hashed, with a health report a log; a damaged log is quarantined, the rest goes on."""
 
@@ -33,9 +42,8 @@ class RawLogs(Stage):
     code_version = "1"
     tools = READERS
 
-    def recipe(self, lake: Lake, partition: str) -> Recipe:
-        """Nothing in the lake goes in; what stands in the inbox decides."""
-        lake.drive_folder(partition)
+    def recipe(self, lake: Lake, partition: str) -> Recipe:  # noqa: ARG002 - every stage
+        """Nothing in the lake goes in; what stands in the inbox decides. A drive gone from there keeps its versions."""
         return Recipe(parameters={"copy_up_to_mb": lake.declaration.ingest.copy_up_to_mb})
 
     def changed_outside(self, lake: Lake, partition: str) -> str | None:
@@ -48,6 +56,7 @@ class RawLogs(Stage):
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:  # noqa: ARG002 - every stage
         """Copy or register each file while hashing it, then read every log to its end."""
+        lake.declaration.rig_of(partition)  # a drive that no rig names would only fail later
         folder = lake.drive_folder(partition)
         before = signature(folder)
         files = drive_files(folder)
@@ -66,7 +75,7 @@ class RawLogs(Stage):
             try:
                 if path.stat().st_size > limit:
                     size, digest = hash_file(path)
-                    references.append(Reference(path=f"logs/{name}", bytes=size, sha256=digest, uri=path.as_uri()))
+                    references.append(Reference(path=f"logs/{name}", bytes=size, sha256=digest, uri=f"inbox:{partition}/{name}"))
                 else:
                     read = out / "logs" / name
                     _copy(path, read)
@@ -78,6 +87,7 @@ class RawLogs(Stage):
                 if report.damage:
                     quarantined[name] = report.damage[0]
                     progress(f"quarantined {name}: {report.damage[0]}")
+        sidecar = _sidecar(folder / SIDECAR)
         if signature(folder) != before:
             raise InputError(
                 f"Drive {partition!r} changed while it was read.",
@@ -85,13 +95,13 @@ class RawLogs(Stage):
             )
         health: dict[str, JsonValue] = {"logs": reports, "quarantined": quarantined}
         (out / "health.json").write_text(json.dumps(health, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        facts = {"logs": len(reports), "quarantined": quarantined, **_sidecar(folder / SIDECAR)}
+        facts = {"logs": len(reports), "quarantined": quarantined, **sidecar}
         return Made(facts=facts, references=tuple(references), note=before)
 
     def published(self, lake: Lake, version: Version, made: Made) -> None:
         """Remember which state of the inbox this version is, so that an unchanged drive is not read again."""
         catalogue = Catalogue(lake.root / "catalogue.sqlite")
-        catalogue.land(version.manifest.partition, made.note, time.time())
+        catalogue.land(version.manifest.partition, made.note, version.digest, time.time())
 
 
 class Signals(Stage):
@@ -112,10 +122,10 @@ class Signals(Stage):
         raw = recipe.input("raw_logs")
         _, rig = lake.declaration.rig_of(partition)
         with lake.scratch(f"view-{partition}") as scratch:
-            paths = log_paths(raw, scratch)
-            quarantined = {str(k): str(v) for k, v in _mapping(raw.manifest.facts["quarantined"]).items()}
+            paths = log_paths(lake, raw, scratch)
+            quarantined = _texts(raw.manifest.facts["quarantined"])
             sound = {name: path for name, path in paths.items() if is_log(path) and name not in quarantined}
-            databases = [p for name, p in sorted(paths.items()) if any(Path(name).match(glob) for glob in rig.databases)]
+            databases = [p for name, p in sorted(paths.items()) if any(matches(name, glob) for glob in rig.databases)]
             index = write_signals(sound, out, databases=databases, quarantined=quarantined)
         tables = index["tables"]
         rows = sum(table["rows"] for table in tables)
@@ -123,7 +133,7 @@ class Signals(Stage):
         return Made(facts={"tables": len(tables), "rows": rows, "quarantined": [q["log"] for q in index["quarantined"]]})
 
 
-def log_paths(raw: Version, view: Path) -> dict[str, Path]:
+def log_paths(lake: Lake, raw: Version, view: Path) -> dict[str, Path]:
     """Readable path of every file of a drive by its name in it; registered logs are hashed before they are read.
 
     Raises:
@@ -136,7 +146,7 @@ def log_paths(raw: Version, view: Path) -> dict[str, Path]:
         if entry.path.startswith("logs/")
     }
     for reference in raw.manifest.references:
-        path = reference.local
+        path = lake.locate(reference)
         found = hash_file(path) if path.is_file() else (0, "nothing")
         if found != (reference.bytes, reference.sha256):
             raise LogDamaged(
@@ -165,22 +175,18 @@ def _sidecar(path: Path) -> dict[str, JsonValue]:
     if not path.is_file():
         return {"vehicle": "", "tags": {}}
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}.", next_step="correct or remove it") from None
-    unknown = sorted(set(_mapping(loaded)) - {"vehicle", "tags"})
-    tags = _mapping(_mapping(loaded).get("tags") or {})
-    if unknown or not all(isinstance(v, str | int | float | bool) for v in tags.values()):
+        found = Sidecar.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: expected `vehicle` and `tags` with one value each, found {unknown or tags}.", next_step="correct drive.yaml"
-        )
-    return {"vehicle": str(_mapping(loaded).get("vehicle") or ""), "tags": {str(k): str(v) for k, v in sorted(tags.items())}}
+            f"{path}: expected `vehicle` and `tags` of one value each: {reason}.", next_step="correct or remove it"
+        ) from None
+    return {"vehicle": found.vehicle, "tags": {k: str(v) for k, v in sorted(found.tags.items())}}
 
 
-def _mapping(value: object) -> dict[str, JsonValue]:
-    if not isinstance(value, dict):
-        raise InputError(f"Expected keys and values, found {type(value).__name__}.", next_step="correct drive.yaml")
-    return value
+def _texts(value: JsonValue) -> dict[str, str]:
+    assert isinstance(value, dict), "raw_logs publishes quarantined logs as a mapping"
+    return {name: str(reason) for name, reason in value.items()}
 
 
 RAW_LOGS = RawLogs()

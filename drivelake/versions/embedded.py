@@ -13,6 +13,7 @@ url is the place where the store was made; for a clone of a store that was moved
 
 from __future__ import annotations
 
+import builtins
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,14 +25,13 @@ from drivelake.errors import Conflict, NotFound, StoreError
 from drivelake.versions.gitobjects import BLOB, TREE, Entry
 from drivelake.versions.graph import HEADS, TAGS, Graph
 from drivelake.versions.integrity import walk_verified
+from drivelake.versions.layout import DVC_FILE, first_files, strangers
 from drivelake.versions.locks import exclusive
 from drivelake.versions.objects import DATA, Objects, Staged
 from drivelake.versions.store import MAIN, VERSION_TRAILER, HistoryEntry, check_path
 from drivelake.versions.trailers import join_message, split_message
 
 __all__ = ["EmbeddedStore"]
-
-DVC_FILE = f"{DATA}.dvc"
 
 
 class EmbeddedStore:
@@ -61,7 +61,7 @@ class EmbeddedStore:
         """Make the store, or open the one that is there; several processes may do so at once."""
         root = root.resolve()
         (root / "files" / "md5").mkdir(parents=True, exist_ok=True)
-        Graph.create(root / "repo.git", root / "locks", {".dvc/config": _dvc_config(root), ".dvcignore": b""})
+        Graph.create(root / "repo.git", root / "locks", first_files(root))
         return cls(root)
 
     # --- branches
@@ -202,12 +202,19 @@ class EmbeddedStore:
         """Read and hash all of ``git_objects``; gives how many files there are. Raises as it does."""
         return sum(1 for _ in self.git_objects(ref))
 
+    def strangers(self, ref: str = MAIN) -> builtins.list[str]:
+        """What stands at ``ref`` that no published version and not this store brought, and refs that it does not make.
+
+        Verifying versions one by one never meets these: a file beside a manifest, a folder that is no asset, a remote
+        elsewhere, a branch of another history.
+
+        Returns:
+            Paths, sorted, each the topmost that does not belong or that lacks what it must hold; then full names of refs.
+            Empty when there is nothing. Characters that do not print are escaped.
+        """
+        return strangers(self._graph, self.resolve(ref))
+
 
 def _not_main(branch: str) -> None:
     if branch == MAIN:
         raise StoreError(f"{MAIN} is written by merge alone.", next_step="work on a branch of its own and merge it")
-
-
-def _dvc_config(root: Path) -> bytes:
-    quote = "'" if '"' in str(root) else '"'
-    return f"[core]\n    remote = store\n    analytics = false\n['remote \"store\"']\n    url = {quote}{root}{quote}\n".encode()

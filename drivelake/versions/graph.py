@@ -24,10 +24,10 @@ from drivelake.versions.durable import sync
 from drivelake.versions.gitobjects import BLOB, TREE, Commit, Entry, GitObjects
 from drivelake.versions.locks import exclusive, owning_lock_file
 
-__all__ = ["HEADS", "TAGS", "Graph"]
+__all__ = ["COMMIT_ID", "HEADS", "TAGS", "Graph"]
 
 HEADS, TAGS = "refs/heads/", "refs/tags/"
-COMMIT_ID = re.compile(r"[0-9a-f]{7,40}")
+COMMIT_ID = re.compile(r"[0-9a-fA-F]{7,40}")
 LOCK_WAIT_S = 5.0
 
 
@@ -80,16 +80,21 @@ class Graph:
     def resolve(self, ref: str) -> str:
         """The commit that a branch, a tag or a commit id (or its beginning) names.
 
+        What reads like a commit id is looked up as one alone: else a branch of that name, made with git, would put
+        another history in the commit's place.
+
         Raises:
             NotFound: none does, or several ids begin so.
         """
-        for kind in (HEADS, TAGS):
-            found = self.target(kind + ref)
-            if found is not None:
-                return found
-        oid = self._expand(ref) if COMMIT_ID.fullmatch(ref) else None
-        if oid is not None and self.objects.read(oid)[0] == "commit":
-            return oid
+        if COMMIT_ID.fullmatch(ref):
+            oid = self._expand(ref)
+            if oid is not None and self.objects.read(oid)[0] == "commit":
+                return oid
+        else:
+            for kind in (HEADS, TAGS):
+                found = self.target(kind + ref)
+                if found is not None:
+                    return found
         raise NotFound(f"No branch, tag or commit {ref!r} in {self.path}.", next_step="look at its branches and tags with git")
 
     def _expand(self, digits: str) -> str | None:
@@ -101,6 +106,13 @@ class Graph:
             return None
         return oid if oid in self._repository else None
 
+    def refs(self) -> list[str]:
+        """Full names of all refs, sorted."""
+        try:
+            return sorted(self._repository.references)
+        except pygit2.GitError as error:
+            raise StoreError(f"The refs of {self.path} cannot be listed: {error}.", next_step="look with git fsck") from error
+
     def move(self, ref: str, old: str | None, new: str | None) -> bool:
         """Compare and swap: point ``ref`` at ``new`` if it is at ``old`` (None: no such ref). False when it is elsewhere.
 
@@ -108,9 +120,13 @@ class Graph:
         in the repository at the same time, and both leave that file behind when killed in between, which
         ``owning_lock_file`` heals. But libgit2 also syncs the ref's folder, and starts no process.
         """
+        name = ref.split("/", 2)[-1]
         if not pygit2.reference_is_valid_name(ref):
+            raise StoreError(f"{name!r} cannot be a branch or a tag in git.", next_step="use letters, digits and dashes")
+        if new is not None and COMMIT_ID.fullmatch(name):
             raise StoreError(
-                f"{ref.split('/', 2)[-1]!r} cannot be a branch or a tag in git.", next_step="use letters, digits and dashes"
+                f"{name!r} cannot be a branch or a tag: 7 to 40 hex digits read like a commit id.",
+                next_step="put a word in front, as in release-20260101",
             )
         lock_file = self.path / f"{ref}.lock"
         try:

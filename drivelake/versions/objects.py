@@ -141,7 +141,7 @@ class Objects:
         """The objects of a staged folder by path inside it, sorted. Their bytes are not read here; the listing's are.
 
         Raises:
-            StoreError: the listing is damaged, or an object it names is gone.
+            StoreError: the listing is damaged or of another form than DVC's, or an object it names is gone.
         """
         listing = self.path(staged.md5)
         try:
@@ -151,7 +151,7 @@ class Objects:
         found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
         if f"{found}.dir" != staged.md5:
             raise StoreError(f"Object {listing} has MD5 {found}, expected {staged.md5.removesuffix('.dir')}.", next_step=RESTORE)
-        files = {_inside(entry["relpath"], listing): self.path(entry["md5"]) for entry in json.loads(raw)}
+        files = {relpath: self.path(md5) for relpath, md5 in _parse_listing(raw, listing).items()}
         gone = next((path for path in files.values() if not path.exists()), None)
         if gone is not None:
             raise StoreError(f"Object {gone} is missing; {listing} names it.", next_step=RESTORE)
@@ -194,7 +194,35 @@ def _has_size(path: Path, size: int) -> bool:
         return False
 
 
+def _parse_listing(raw: bytes, listing: Path) -> dict[str, str]:
+    """MD5 by path. Its own MD5 only says that the listing is the one that a commit names, not that DVC wrote it."""
+    try:
+        entries = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"Object {listing} is no JSON: {error}.", next_step=RESTORE) from error
+    if not isinstance(entries, list):
+        raise StoreError(f"Object {listing} holds a {type(entries).__name__}, expected a list of files.", next_step=RESTORE)
+    found: dict[str, str] = {}
+    for entry in entries:
+        match entry:
+            case {"md5": str(md5), "relpath": str(relpath)} if len(entry) == 2:
+                pass
+            case _:
+                raise StoreError(f"Object {listing} holds {entry!r:.200}, expected md5 and relpath.", next_step=RESTORE)
+        if not MD5.fullmatch(md5):
+            raise StoreError(
+                f"Object {listing} gives {relpath!r} the MD5 {md5!r:.200}, expected 32 lowercase hex digits.", next_step=RESTORE
+            )
+        if relpath in found:
+            raise StoreError(f"Object {listing} names {relpath!r} twice.", next_step=RESTORE)
+        found[_inside(relpath, listing)] = md5
+    return found
+
+
 def _inside(relpath: str, listing: Path) -> str:
-    if PurePosixPath(relpath).is_absolute() or ".." in PurePosixPath(relpath).parts:
+    path = PurePosixPath(relpath)
+    if path.is_absolute() or ".." in path.parts:
         raise StoreError(f"Object {listing} names {relpath!r}, which is outside of the version.", next_step=RESTORE)
+    if str(path) != relpath or relpath == "." or "\0" in relpath:
+        raise StoreError(f"Object {listing} names {relpath!r}, which is no path of a file.", next_step=RESTORE)
     return relpath

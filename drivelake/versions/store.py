@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from drivelake.errors import NotFound, StoreError
+from drivelake.errors import Conflict, NotFound, StoreError
 from drivelake.manifest import check_partition
 
 __all__ = ["MAIN", "MANIFEST", "VERSION_TRAILER", "HistoryEntry", "VersionStore", "check_path", "publish"]
@@ -51,8 +51,9 @@ class VersionStore(Protocol):
     * A path is the unit of merging: two sides that changed one path conflict unless both hold the same bytes.
     * ``main`` is written by ``merge`` alone.
 
-    A *ref* is a branch, a tag or a commit id; a prefix of at least seven digits will do. Every method raises NotFound
-    for a ref that resolves to nothing, and StoreError when the store's own bytes are damaged, naming the file.
+    A *ref* is a branch, a tag or a commit id; a prefix of at least seven digits will do. 7 to 40 hex digits are only ever
+    a commit id, and no name for a branch or a tag. Every method raises NotFound for a ref that resolves to nothing, and
+    StoreError when the store's own bytes are damaged, naming the file.
     """
 
     def resolve(self, ref: str) -> str:
@@ -137,6 +138,7 @@ def publish(
     *,
     message: str,
     metadata: Mapping[str, str],
+    base: str | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Make a version visible on main in one step, by way of a branch of its own.
@@ -152,18 +154,21 @@ def publish(
         manifest: exact bytes; their SHA-256 is the version.
         message: the commit's first line.
         metadata: trailers of the commit.
+        base: the commit of main at which the inputs of this version were read; None: where main stands now.
         on_step: hears each step's name after it happened.
 
     Returns:
         The commit that made this version; main contains it.
 
     Raises:
-        Conflict: somebody published other bytes at this path since the call began; theirs stand.
+        Conflict: somebody published other bytes at this path since ``base``; theirs stand.
+        NotFound: ``base`` resolves to nothing.
+        StoreError: ``base`` is no commit of main, so merging would bring along more than this version.
     """
     version = hashlib.sha256(manifest).hexdigest()
     trailers = {**metadata, VERSION_TRAILER: f"{path} {version}"}
     # Taken before waiting for the path: what others publish meanwhile is then a conflict, never silently replaced.
-    base = store.resolve(MAIN)
+    base = store.resolve(MAIN) if base is None else _on_main(store, base)
     # Letters, digits and dashes are all that lakeFS allows in a branch name.
     branch = f"publish-{hashlib.sha256(path.encode()).hexdigest()[:20]}"
     with store.hold(path):
@@ -176,10 +181,29 @@ def publish(
             on_step("objects staged")
             commit = store.commit(branch, message, trailers)
             on_step("committed on branch")
-            seen_at = store.merge(commit) if commit != base else base
+            seen_at = store.merge(commit) if commit != base else _unmoved(store, path, base)
             on_step("merged")
         finally:
             store.delete_branch(branch)
         on_step("branch deleted")
     # Not always `commit`: another may have published the same bytes first, now or long ago.
     return next(store.history(seen_at, path)).commit
+
+
+def _on_main(store: VersionStore, base: str) -> str:
+    commit = store.resolve(base)
+    if all(entry.commit != commit for entry in store.history(MAIN)):
+        raise StoreError(f"Base {commit[:12]} is no commit of {MAIN}.", next_step=f"read the inputs at {MAIN}, and run again")
+    return commit
+
+
+def _unmoved(store: VersionStore, path: str, base: str) -> str:
+    """The base, if main still holds at the path what was found there: else that was replaced by something newer."""
+    head = store.resolve(MAIN)
+    if path in store.diff(base, head):
+        made, newer = (next(store.history(ref, path)).commit for ref in (base, head))
+        raise Conflict(
+            f"{path} is made again as commit {made[:12]} had it, but commit {newer[:12]} replaced that since {base[:12]}.",
+            next_step=f"look at what stands on {MAIN} now; run again to replace it",
+        )
+    return base

@@ -1,5 +1,7 @@
 """The inbox is looked at as a whole, each time, and what is seen is remembered in the catalogue."""
 
+import sqlite3
+
 import pytest
 
 from drivelake.catalogue import Catalogue, signature
@@ -36,12 +38,36 @@ def test_a_drive_is_quiet_for_the_declared_time_since_it_last_changed(lake):
     assert look(lake, 140)[0].waiting == "quiet for 0 s of 30 s"
 
 
-def test_what_landed_is_landed_until_a_file_changes(lake):
+def test_a_drive_is_done_once_frames_of_what_landed_are_published_and_until_a_file_changes(lake):
     folder = put(lake, "a")
-    Catalogue(lake.root / "catalogue.sqlite").land("a", signature(folder), 0)
-    assert look(lake, 0)[0].landed
+    catalogue = Catalogue(lake.root / "catalogue.sqlite")
+    assert not look(lake, 0)[0].done
+    catalogue.land("a", signature(folder), "1" * 64, 0)
+    assert not look(lake, 0)[0].done
+    catalogue.frame("a", "1" * 64)
+    assert look(lake, 0)[0].done
+    catalogue.land("a", signature(folder), "2" * 64, 0)
+    assert not look(lake, 0)[0].done
+    catalogue.frame("a", "2" * 64)
+    assert look(lake, 0)[0].done
     put(lake, "a", name="b.mcap")
-    assert not look(lake, 0)[0].landed
+    assert not look(lake, 0)[0].done
+
+
+def test_frames_of_a_drive_that_never_landed_here_say_nothing(lake):
+    put(lake, "a")
+    Catalogue(lake.root / "catalogue.sqlite").frame("a", "1" * 64)
+    assert not look(lake, 0)[0].done
+
+
+def test_one_look_is_one_transaction_however_many_drives_there_are(lake, monkeypatch):
+    for number in range(20):
+        put(lake, f"drive_{number:02d}")
+    opened = []
+    connect = sqlite3.connect
+    monkeypatch.setattr("drivelake.catalogue.sqlite3.connect", lambda *a, **k: opened.append(a) or connect(*a, **k))
+    assert len(look(lake, 0)) == 20
+    assert len(opened) == 2  # the table, the look
 
 
 def test_hidden_files_are_a_transfers_own_and_do_not_count(lake):
@@ -55,10 +81,3 @@ def test_a_missing_inbox_is_named(lake):
     lake.inbox.rmdir()
     with pytest.raises(NotFound, match="does not exist"):
         look(lake, 0)
-
-
-def test_attempts_only_count_up(lake):
-    put(lake, "a")
-    look(lake, 0)
-    catalogue = Catalogue(lake.root / "catalogue.sqlite")
-    assert [catalogue.request("a") for _ in range(3)] == [1, 2, 3]

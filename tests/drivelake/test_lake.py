@@ -1,6 +1,5 @@
 """A lake is found, made once, and never loses what is in it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -48,15 +47,15 @@ def test_no_lake_anywhere_says_where_it_looked(tmp_path, monkeypatch):
 
 def test_the_scratch_of_a_dead_process_is_swept_and_that_of_a_living_one_is_not(tmp_path):
     lake = tiny_lake(tmp_path / "lake")
-    dead = lake.root / "scratch" / "x-999999999-ab"
-    living = lake.root / "scratch" / f"y-{os.getppid()}-ab"
+    dead = lake.root / "scratch" / "dead"
     dead.mkdir()
-    living.mkdir()
-    with lake.scratch("z") as mine:
+    (dead / ".lock").touch()
+    with lake.scratch("living") as living, lake.scratch("mine") as mine:
         assert mine.is_dir()
         assert living.is_dir()
         assert not dead.exists()
     assert not mine.exists()
+    assert not living.exists()
 
 
 def test_an_absolute_inbox_is_taken_as_it_is(tmp_path):

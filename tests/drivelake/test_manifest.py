@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from drivelake.errors import InputError, VerificationFailed
-from drivelake.manifest import FileEntry, Input, Manifest, Reference, check_partition, hash_folder, merkle_root
+from drivelake.manifest import FileEntry, Input, Manifest, Reference, check_partition, hash_folder, merkle_root, regular_hash
 
 SHA = "0" * 64
 
@@ -46,7 +47,7 @@ def test_the_order_of_keys_does_not_count():
         {"parameters": {}},
         {"tools": {}},
         {"facts": {"rows": 1}},
-        {"references": (Reference(path="b", bytes=1, sha256=SHA, uri="file:///b"),)},
+        {"references": (Reference(path="b", bytes=1, sha256=SHA, uri="inbox:d/b"),)},
     ],
 )
 def test_every_field_counts(change):
@@ -132,9 +133,21 @@ def test_a_folder_is_hashed_in_the_order_of_paths_and_moving_it_changes_nothing(
     assert [e.path for e in before] == ["a.d", "a/c", "b"]
 
 
-def test_a_reference_names_its_file_whatever_the_characters(tmp_path):
-    odd = tmp_path / "a %20 ü.mcap"
-    assert Reference(path="x", bytes=0, sha256=SHA, uri=odd.as_uri()).local == odd
+def test_a_reference_names_a_file_of_the_inbox_and_no_place_on_a_machine():
+    with pytest.raises(ValidationError):
+        Reference(path="x", bytes=0, sha256=SHA, uri="file:///tmp/x")
+
+
+def test_an_unknown_asset_is_refused():
+    with pytest.raises(ValidationError):
+        manifest(asset="rawlogs")
+
+
+@pytest.mark.parametrize("make", [lambda p: p.symlink_to("/etc/hostname"), os.mkfifo])
+def test_a_link_or_a_pipe_is_no_file_of_a_store(tmp_path, make):
+    make(tmp_path / "x")
+    with pytest.raises(OSError, match="is no regular file"):
+        regular_hash(tmp_path / "x")
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**80), 2**80))

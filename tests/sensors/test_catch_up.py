@@ -3,10 +3,11 @@
 import shutil
 
 import dagster as dg
-import pytest
 
 from definitions import dagster_home, materialize_all
 from drivelake.lake import Lake
+from drivelake.logs.stages import RAW_LOGS
+from drivelake.stage import stale_because
 
 
 def by_status(outcomes):
@@ -21,9 +22,7 @@ def test_a_second_pass_makes_nothing(chain_copy):
 
 
 def test_a_new_drive_goes_through_to_the_evidence(chain_copy, generated):
-    shutil.copytree(generated / "inbox" / "signals_06", chain_copy.inbox / "signals_16") if (
-        generated / "inbox" / "signals_06"
-    ).is_dir() else pytest.skip("the generator gave no drive signals_06")
+    shutil.copytree(generated / "inbox" / "signals_01", chain_copy.inbox / "signals_16")
     (chain_copy.inbox / "signals_16" / "drive.yaml").write_text("vehicle: other\ntags: {weather: rain, light: day, market: de}\n")
     made = by_status(materialize_all(chain_copy))["made"]
     assert made == ["ingest signals_16", "curate lane_keeping", "train steering", "release steering@portable"]
@@ -33,6 +32,28 @@ def test_a_changed_declaration_makes_only_what_depends_on_it(chain_copy):
     file = chain_copy.root / "lakehouse.yaml"
     file.write_text(file.read_text().replace("parity_rows: 16", "parity_rows: 8"))
     assert by_status(materialize_all(Lake(chain_copy.root)))["made"] == ["release steering@portable"]
+
+
+def test_a_drive_taken_out_of_the_inbox_stays_current(chain_copy):
+    shutil.rmtree(chain_copy.inbox / "signals_01")
+    assert stale_because(RAW_LOGS, chain_copy, "signals_01") is None
+    assert set(by_status(materialize_all(chain_copy))) == {"current"}
+
+
+def test_a_changed_rig_reaches_the_frames_of_a_drive_that_is_gone_from_the_inbox(chain_copy):
+    shutil.rmtree(chain_copy.inbox / "signals_01")
+    raw, frames = (chain_copy.head(asset, "signals_01").digest for asset in ("raw_logs", "sensor_frames"))
+    file = chain_copy.root / "lakehouse.yaml"
+    file.write_text(file.read_text().replace("tolerance_ms: 60", "tolerance_ms: 50"))
+    made = by_status(materialize_all(Lake(chain_copy.root), jobs=["ingest"]))["made"]
+    assert "ingest signals_01" in made
+    assert chain_copy.head("raw_logs", "signals_01").digest == raw
+    assert chain_copy.head("sensor_frames", "signals_01").digest != frames
+
+
+def test_a_drive_that_is_neither_in_the_inbox_nor_landed_is_told(chain_copy):
+    [outcome] = materialize_all(chain_copy, jobs=["ingest"], drives=["nowhere_01"])
+    assert (outcome.status, outcome.reason) == ("skipped", "it is not in the inbox")
 
 
 def test_a_closed_gate_publishes_nothing_and_says_the_number(chain_copy):

@@ -7,10 +7,16 @@ import dagster as dg
 import pytest
 
 from definitions import build_defs, dagster_home
+from drivelake.errors import StoreError
 from drivelake.lake import Lake
+from drivelake.logs.stages import RAW_LOGS
+from drivelake.stage import stale_because
 from resources import LakeResource
 from sensors.new_drives import ATTEMPTS_MAX, new_drives
+from sensors.runs import History
 from tests.support import small_declaration
+
+RUN_KEY = "dagster/run_key"
 
 
 class World:
@@ -20,28 +26,36 @@ class World:
         self.lake = Lake.create(root / "lake", small_declaration(**ingest))
         self.instance = dg.DagsterInstance.from_config(str(dagster_home(self.lake.root)))
         self.defs = build_defs(self.lake.declaration, self.lake.root)
-        self.used: set[str] = set()
 
     def tick(self):
-        """Evaluate the sensor and do what the daemon does: add partitions, then run each key that was never used."""
+        """Evaluate the sensor and do what the daemon does: add partitions; a key that some run has is never run again."""
         context = dg.build_sensor_context(instance=self.instance, resources={"lake": LakeResource(root=str(self.lake.root))})
         result = new_drives(context)
         for request in result.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-        fresh = [r for r in result.run_requests if r.run_key not in self.used]
-        assert len(fresh) == len(result.run_requests), "a used run key never runs again"
-        self.used |= {r.run_key for r in fresh}
-        return result, fresh
+        used = {run.tags.get(RUN_KEY) for run in self.instance.get_runs()}
+        assert not used & {r.run_key for r in result.run_requests}, "a used run key never runs again"
+        return result, result.run_requests
 
     def run(self, requests):
         """Run what was asked for; gives drive -> whether it succeeded."""
         job = self.defs.resolve_job_def("ingest")
         return {
             r.partition_key: job.execute_in_process(
-                instance=self.instance, partition_key=r.partition_key, tags=dict(r.tags), raise_on_error=False
+                instance=self.instance,
+                partition_key=r.partition_key,
+                tags={**r.tags, RUN_KEY: r.run_key},
+                raise_on_error=False,
             ).success
             for r in requests
         }
+
+    def declare(self, was, now):
+        """Change the declaration in force."""
+        file = self.lake.root / "lakehouse.yaml"
+        assert was in file.read_text()
+        file.write_text(file.read_text().replace(was, now))
+        self.lake = Lake(self.lake.root)
 
     def arrive(self, source, name):
         shutil.copytree(source, self.lake.inbox / name)
@@ -70,7 +84,7 @@ def test_a_new_drive_is_registered_run_once_and_then_left_alone(world, drive):
     assert world.lake.partitions("sensor_frames") == ["signals_01"]
     result, again = world.tick()
     assert again == []
-    assert "every drive in the inbox is landed" in result.skip_reason.skip_message
+    assert "every drive in the inbox is landed and has its frames" in result.skip_reason.skip_message
 
 
 def test_drives_that_came_while_the_daemon_was_off_are_all_found(world, drive):
@@ -146,6 +160,74 @@ def test_a_failing_drive_does_not_hold_up_others_and_is_given_up_until_its_bytes
     assert f"failed {ATTEMPTS_MAX} times" in result.skip_reason.skip_message
     shutil.copytree(drive, empty, dirs_exist_ok=True)
     assert world.run(world.tick()[1]) == {"signals_00": True}
+
+
+def test_a_drive_whose_signals_failed_once_is_asked_for_again(world, drive, monkeypatch):
+    def full(*_, **__):
+        raise StoreError("No space left on the disk.", next_step="free some")
+
+    world.arrive(drive, "signals_01")
+    with monkeypatch.context() as patched:
+        patched.setattr("drivelake.logs.stages.write_signals", full)
+        assert world.run(world.tick()[1]) == {"signals_01": False}
+    assert world.lake.partitions("raw_logs") == ["signals_01"]
+    assert world.run(world.tick()[1]) == {"signals_01": True}
+    assert world.lake.partitions("sensor_frames") == ["signals_01"]
+    assert world.tick()[1] == []
+
+
+def test_a_drive_without_frames_is_given_up_after_three_attempts_until_its_rig_is_corrected(world, drive):
+    world.declare("channel: SteeringAngle", "channel: SteeringAngel")
+    world.arrive(drive, "signals_01")
+    for _ in range(ATTEMPTS_MAX):
+        assert world.run(world.tick()[1]) == {"signals_01": False}
+    result, requests = world.tick()
+    assert requests == []
+    assert f"failed {ATTEMPTS_MAX} times" in result.skip_reason.skip_message
+    assert world.lake.partitions("signals") == ["signals_01"]
+    world.declare("channel: SteeringAngel", "channel: SteeringAngle")
+    assert world.run(world.tick()[1]) == {"signals_01": True}
+    assert world.tick()[1] == []
+
+
+def test_raw_logs_landed_anew_without_their_frames_are_not_done(world, drive, generated):
+    world.arrive(drive, "signals_01")
+    world.run(world.tick()[1])
+    shutil.copy(generated / "inbox" / "signals_03" / "can.mf4", world.lake.inbox / "signals_01" / "can.mf4")
+    assert (
+        world.defs.resolve_job_def("ingest")
+        .execute_in_process(instance=world.instance, partition_key="signals_01", asset_selection=[dg.AssetKey("raw_logs")])
+        .success
+    )
+    assert stale_because(RAW_LOGS, world.lake, "signals_01") is None
+    assert asked(world.tick()[1]) == ["signals_01"]
+
+
+def test_a_lost_catalogue_costs_one_more_run_a_drive(world, drive):
+    world.arrive(drive, "signals_01")
+    world.run(world.tick()[1])
+    before = world.lake.store.resolve("main")
+    (world.lake.root / "catalogue.sqlite").unlink()
+    assert world.run(world.tick()[1]) == {"signals_01": True}
+    assert world.tick()[1] == []
+    assert world.lake.store.resolve("main") == before
+
+
+def test_a_drive_that_no_rig_names_is_told_and_not_run(world, drive):
+    world.arrive(drive, "foreign_01")
+    result, requests = world.tick()
+    assert requests == []
+    assert "foreign_01: no declared rig names it" in result.skip_reason.skip_message
+
+
+def test_dagster_is_asked_about_no_more_drives_than_can_be_requested(world, drive, monkeypatch):
+    monkeypatch.setattr("sensors.new_drives.REQUESTS_MAX", 2)
+    for name in ("signals_01", "signals_02", "signals_03", "signals_04"):
+        world.arrive(drive, name)
+    questions = []
+    monkeypatch.setattr("sensors.new_drives.history", lambda _, tags: questions.append(tags) or History(attempt=1, failures=0))
+    assert asked(world.tick()[1]) == ["signals_01", "signals_02"]
+    assert len(questions) == 2
 
 
 def test_a_drive_that_is_running_is_not_asked_for_twice(world, drive):

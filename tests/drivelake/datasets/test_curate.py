@@ -77,7 +77,7 @@ def test_two_copies_of_a_drive_in_two_splits_are_refused(chain, tmp_path):
     for number, drive in enumerate(["signals_01", "bus_02", "signals_03"]):
         view = tmp_path / str(number)
         view.mkdir()
-        sources.append(stage._source(drive, frames[drive], raws[drive], view))
+        sources.append(stage._source(chain, drive, frames[drive], raws[drive], view))
     copy = sources[0]
     renamed = DriveFrames("copy_3", copy.frames.frames, "another car", copy.frames.tags)
     sources.append(type(copy)(renamed, copy.logs, copy.raw_sha256))
@@ -100,7 +100,7 @@ def test_too_few_rows_are_counted(chain, tmp_path):
             view = tmp_path / version.manifest.partition
             view.mkdir()
             frames = next(v for v in recipe.inputs if v.name == f"sensor_frames/{version.manifest.partition}")
-            sources.append(stage._source(version.manifest.partition, frames, version, view))
+            sources.append(stage._source(chain, version.manifest.partition, frames, version, view))
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     out.mkdir()
     scratch.mkdir()

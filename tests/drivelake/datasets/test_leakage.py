@@ -24,7 +24,7 @@ def test_splits_that_share_nothing_pass():
 
 
 def test_the_same_raw_log_in_two_splits_is_named():
-    with pytest.raises(DatasetError, match=r"a \(train\) and c \(test\) hold the same 1 log"):
+    with pytest.raises(DatasetError, match=r"a \(train\) and c \(test\) hold the same log"):
         check(c=Ancestry("c", "test", frozenset({"a", "c"}), "car", 20, 29)).require_none()
 
 

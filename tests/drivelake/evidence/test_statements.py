@@ -63,7 +63,7 @@ def manifest(**changes):
         "asset": "checkpoints",
         "partition": "lane",
         "files": FILES,
-        "references": (Reference(path="b.mcap", bytes=5, sha256="3" * 64, uri="file:///b.mcap"),),
+        "references": (Reference(path="b.mcap", bytes=5, sha256="3" * 64, uri="inbox:d/b.mcap"),),
         "inputs": (Input(asset="curated_datasets", partition="cut_in", version="4" * 64),),
         "code_version": "3",
         "parameters": PARAMETERS,

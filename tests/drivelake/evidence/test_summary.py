@@ -67,7 +67,7 @@ def test_every_version_stands_in_the_order_the_data_flows_with_its_whole_digest(
 def test_a_drive_shows_its_logs_with_the_digests_of_the_manifest(descent):
     chain = descent()
     chain.registered["raw_logs", "a"] = [
-        {"path": "logs/can.mf4", "bytes": 5_000_000_000, "sha256": "a" * 64, "uri": "file:///recordings/can.mf4"}
+        {"path": "logs/can.mf4", "bytes": 5_000_000_000, "sha256": "a" * 64, "uri": "inbox:signals_01/can.mf4"}
     ]
     drive = by(summary_of(chain)["drives"], "drive", "a")
     entries = {

@@ -1,34 +1,41 @@
 """From the binary to the raw bytes: an honest chain verifies, and whatever was changed is named."""
 
 import base64
+import datetime as dt
 import json
+import os
 import shutil
+import subprocess
 
 import pytest
 import rfc8785
 import yaml
 
 from drivelake.errors import DrivelakeError, VerificationFailed
-from drivelake.evidence.keys import create_keys, load_public, load_signer
+from drivelake.evidence.keys import add_public, create_keys, load_public, load_signer
 from drivelake.evidence.lineage import ancestors, find_version
 from drivelake.evidence.log import EvidenceLog
+from drivelake.evidence.notary import LakeNotary
 from drivelake.evidence.policy import Policy
-from drivelake.evidence.statements import Statement, parse_envelope, sign
+from drivelake.evidence.statements import Statement, Subject, approval, gate_result, parse_envelope, sign
 from drivelake.evidence.verify import verify
+from drivelake.frames.stage import SENSOR_FRAMES
 from drivelake.lake import Lake
+from drivelake.logs.stages import RAW_LOGS, SIGNALS
 from drivelake.manifest import ASSETS
+from drivelake.stage import Finding, materialise
 
-BELOW = [asset for asset in ASSETS if asset != "evidence"]
+BELOW = [asset for asset in ASSETS if asset != "evidence"]  # of an artefact
 
 
-def check(lake: Lake, **options):
+def check(lake: Lake, scope="main", **options):
     """What a person running ``drivelake verify`` sees: problems, or the refusal to even begin."""
     lake = Lake(lake.root)
     try:
         artefact = find_version(lake, None)
     except DrivelakeError as refusal:
         return [str(refusal)]
-    return [f"{p.where}: {p.what}" for p in verify(lake, artefact, **options).problems]
+    return [f"{p.where}: {p.what}" for p in verify(lake, artefact, scope=scope, **options).problems]
 
 
 def flip(path, at=None):
@@ -40,6 +47,8 @@ def flip(path, at=None):
 
 
 def one_of(lake, asset):
+    if asset == "evidence":
+        return lake.heads("evidence")[0]
     artefact = find_version(lake, None)
     return next(v for v in ancestors(lake, artefact).values() if v.manifest.asset == asset)
 
@@ -54,12 +63,13 @@ def test_an_honest_chain_verifies_down_to_every_raw_log(chain):
 
 
 def test_everything_at_main_verifies_too(chain):
-    result = verify(chain, find_version(chain, None), everything=True)
-    assert result.problems == []
-    assert result.versions == sum(len(chain.partitions(asset)) for asset in ASSETS)
+    for scope in ("main", "history"):
+        result = verify(chain, find_version(chain, None), scope=scope)
+        assert (result.problems, result.notices) == ([], [])
+        assert result.versions == sum(len(chain.partitions(asset)) for asset in ASSETS)
 
 
-@pytest.mark.parametrize("asset", BELOW)
+@pytest.mark.parametrize("asset", ASSETS)
 def test_one_flipped_byte_in_any_file_of_any_stage_is_named(chain_copy, asset):
     version = one_of(chain_copy, asset)
     for path, found in sorted(version.files.items()):
@@ -92,7 +102,8 @@ def test_a_flipped_byte_in_log_or_trust_is_found(chain_copy, file):
     for at in range(0, size, max(1, size // 7)):
         original = target.read_bytes()
         flip(target, at)
-        assert check(chain_copy), f"byte {at} of {file}"
+        problems = check(chain_copy)
+        assert any(file.partition("/")[2] in p for p in problems), f"byte {at} of {file}: {problems}"
         target.write_bytes(original)
 
 
@@ -119,6 +130,87 @@ def test_a_flipped_byte_in_a_git_object_is_named(chain_copy):
         assert any(target.name in p for p in check(chain_copy)), target
         target.chmod(0o644)
         target.write_bytes(original)
+
+
+def test_a_changed_ref_of_main_is_named(chain_copy):
+    ref = chain_copy.root / "store" / "repo.git" / "refs" / "heads" / "main"
+    ref.write_text(ref.read_text().upper())
+    assert any("refs/heads/main" in p for p in check(chain_copy))
+
+
+def test_an_old_version_is_walked_with_the_history(chain_copy, generated):
+    shutil.copy(generated / "inbox" / "signals_03" / "can.mf4", chain_copy.inbox / "signals_01" / "can.mf4")
+    old = chain_copy.head("raw_logs", "signals_01").path("logs/can.mf4")
+    notary = LakeNotary(chain_copy)
+    for stage in (RAW_LOGS, SIGNALS, SENSOR_FRAMES):
+        materialise(stage, chain_copy, "signals_01", notary)
+    assert check(chain_copy, scope="history") == []
+    flip(old)
+    assert any(old.name in p for p in check(chain_copy, scope="history"))
+
+
+def test_a_version_taken_away_from_main_is_noticed(chain_copy):
+    git = ["git", "--git-dir", str(chain_copy.root / "store" / "repo.git")]
+    before = subprocess.run([*git, "rev-parse", "main~2"], capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run([*git, "update-ref", "refs/heads/main", before], check=True)
+    lake = Lake(chain_copy.root)
+    notices = verify(lake, lake.heads("checkpoints")[0], scope="main").notices
+    assert any(n.startswith("soc_artefacts/steering@portable was signed for") for n in notices)
+
+
+def test_something_else_on_main_is_named(chain_copy, tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(chain_copy.root / "store" / "repo.git"), str(clone)], check=True)
+    (clone / "soc_artefacts" / "steering@portable" / "model.bin").write_bytes(b"x")
+    git = ["git", "-C", str(clone), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    subprocess.run([*git, "push", "-q", "origin", "main"], check=True)
+    assert any("soc_artefacts/steering@portable/model.bin" in p for p in check(chain_copy))
+
+
+def test_an_object_replaced_by_a_link_or_a_pipe_is_named_and_not_followed(chain_copy, tmp_path):
+    weights = one_of(chain_copy, "checkpoints").path("weights.pt")
+    shutil.copy(weights, tmp_path / "same")
+    weights.unlink()
+    weights.symlink_to(tmp_path / "same")
+    assert any("is no regular file" in p for p in check(chain_copy))
+    weights.unlink()
+    os.mkfifo(weights)
+    assert any("is no regular file" in p for p in check(chain_copy))
+
+
+def test_a_result_signed_for_other_numbers_is_named(chain_copy):
+    def loosened(statement):
+        if "test-result" not in statement.predicate_type:
+            return statement
+        finding = Finding("parity.mean_abs", 0.5, None, 20.0, "PASS")
+        gate = statement.predicate.gate
+        return gate_result(statement.subject[0], gate=gate, result="PASSED", criteria=[finding])
+
+    reopened(chain_copy, change=loosened)
+    assert any("other numbers or bounds" in p for p in check(chain_copy))
+
+
+def test_the_last_decision_of_an_approver_counts(chain_copy, tmp_path):
+    create_keys(tmp_path / "approver", tmp_path / "handed", roles=("approver",))
+    trust = chain_copy.root / "trust"
+    add_public(trust, "approver", (tmp_path / "handed" / "approver.pub.pem").read_bytes())
+    policy = Policy.load(trust).model_copy(update={"approvals": ("soc_artefacts",)})
+    (trust / "policy.json").write_bytes(policy.as_bytes())
+    assert any("the approval of soc_artefacts is NOT SHOWN" in p for p in check(chain_copy))
+    signer = load_signer(tmp_path / "approver", "approver")
+    subject = Subject.of("soc_artefacts/steering@portable", find_version(chain_copy, None).digest)
+    log = EvidenceLog(
+        chain_copy.root / "evidence",
+        origin=policy.log_origin,
+        public_keys=load_public(trust),
+        signer=load_signer(chain_copy.root / "keys", "log"),
+    )
+    for decision, expected in (("APPROVED", False), ("REJECTED", True)):
+        said = approval(subject, decision=decision, by="a person", reason="looked at it", decided=dt.datetime.now(dt.UTC))
+        log.append([sign(said, signer)])
+        assert any("the approval of" in p for p in check(chain_copy)) is expected
 
 
 def test_two_swapped_files_are_named(chain_copy):
@@ -215,8 +307,8 @@ def test_a_history_rewritten_with_all_keys_is_caught_by_an_earlier_checkpoint_on
     witness = (chain_copy.root / "evidence" / "checkpoint").read_text()
     extra = one_of(chain_copy, "raw_logs").digest
     reopened(chain_copy, keep=lambda s: not (about(s, "evidence") and s.subject[0].digest.sha256 != extra))
-    assert check(chain_copy) == [], "the bundle alone cannot show it, and the report says so"
-    assert check(chain_copy, witness=witness)
+    assert check(chain_copy, scope="artefact") == [], "the bundle alone cannot show it, and the report says so"
+    assert check(chain_copy, scope="artefact", witness=witness)
 
 
 def test_keys_pinned_elsewhere_catch_a_lake_signed_anew(chain_copy, tmp_path):
@@ -236,7 +328,7 @@ def test_a_failed_verification_names_the_first_file_and_counts_the_rest(chain_co
 
 def test_verifying_writes_nothing(chain_copy):
     before = sorted((p.as_posix(), p.stat().st_mtime_ns) for p in chain_copy.root.rglob("*") if p.is_file())
-    assert check(chain_copy, everything=True) == []
+    assert check(chain_copy, scope="history") == []
     assert sorted((p.as_posix(), p.stat().st_mtime_ns) for p in chain_copy.root.rglob("*") if p.is_file()) == before
 
 

@@ -134,7 +134,7 @@ class TestARegisteredLog:
         raw, _, frames = make(lake, "signals_01")
         assert [r.path for r in raw.manifest.references] == ["logs/camera.mcap"]
         assert "logs/camera.mcap" not in raw.files
-        assert raw.manifest.references[0].local == folder / "camera.mcap"
+        assert lake.locate(raw.manifest.references[0]) == folder / "camera.mcap"
         assert frames.manifest.facts["frames"] > 100
 
     def test_a_changed_byte_stops_the_next_read(self, lake, generated):

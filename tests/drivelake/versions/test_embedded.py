@@ -1,6 +1,9 @@
 """The embedded store, operation by operation."""
 
+import hashlib
+import json
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -42,6 +45,31 @@ def test_a_ref_is_a_branch_a_tag_or_a_commit_of_at_least_seven_digits(store, put
     for ref in ("nothing", commit[:6], "0" * 40, tree, "", "a..b", "refs/heads/main", "HEAD~1", "@{-1}"):
         with pytest.raises(NotFound, match="No branch, tag or commit"):
             store.resolve(ref)
+
+
+@pytest.mark.parametrize("digits", [40, 39, 12, 7])
+def test_a_branch_or_tag_named_like_a_commit_changes_nothing(store, put_up, digits):
+    old, new = put_up(PATH, {"a": b"old"}, manifest=b"old"), put_up(PATH, {"a": b"new"}, manifest=b"new")
+    name = new[:digits]
+    for kind in ("heads", "tags"):
+        git = ["git", "--git-dir", str(store.root / "repo.git"), "update-ref", f"refs/{kind}/{name}", old]
+        subprocess.run(git, check=True)
+    for ref in (name, name.upper()):
+        assert store.resolve(ref) == new
+        assert store.read(ref, PATH, "manifest.json") == b"new"
+    assert next(store.history(name)).commit == new
+    store.delete_branch(name)
+    assert store.resolve(name) == new
+
+
+@pytest.mark.parametrize("name", ["0" * 40, "f" * 40, "20260101", "DEADBEE", "badcafe"])
+def test_a_name_that_reads_like_a_commit_is_none_for_a_branch_or_a_tag(store, name, branches):
+    for make_it in (store.branch, lambda name: store.tag(name, MAIN)):
+        with pytest.raises(StoreError, match=r"read like a commit id.*Next: "):
+            make_it(name)
+    with pytest.raises(NotFound):
+        store.resolve(name)
+    assert branches(store) == ["main"]
 
 
 def test_a_branch_is_made_once_and_deleted_once(store):
@@ -209,6 +237,71 @@ def test_a_missing_or_damaged_object_is_named_and_publishing_again_brings_it_bac
     listing.write_bytes(listing.read_bytes().replace(b'"a"', b'"b"'))
     with pytest.raises(StoreError, match=f"{listing} has MD5"):
         store.files(MAIN, PATH)
+
+
+@pytest.fixture
+def listed(store):
+    """listed(raw) puts these bytes in place of a listing, with a commit that names them; gives the object's file."""
+
+    def go(raw):
+        md5 = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+        file = store.root / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(raw)
+        graph = store._graph
+        head = graph.resolve(MAIN)
+        named = graph.objects.write_blob(objects.Staged(f"{md5}.dir", 1, 1).as_dvc())
+        root = graph.graft(graph.root(head), {f"{PATH}/data.dvc": (named, 0o100644)})
+        graph.move("refs/heads/main", head, graph.write_commit(root, [head], "by hand"))
+        return file
+
+    return go
+
+
+MD5_OF_1 = "c4ca4238a0b923820dcc509a6f75849b"
+
+
+def entry(**other):
+    return [{"md5": MD5_OF_1, "relpath": "a", **other}]
+
+
+@pytest.mark.parametrize(
+    ("raw", "what"),
+    [
+        (b"nonsense", "is no JSON"),
+        (b"", "is no JSON"),
+        (b"\xff\xfe\xfd", "is no JSON"),
+        (b"[" * 100_000, "is no JSON"),
+        ({}, "holds a dict, expected a list"),
+        (None, "holds a NoneType, expected a list"),
+        ([1], "holds 1, expected md5 and relpath"),
+        ([{"relpath": "a"}], "expected md5 and relpath"),
+        (entry(md5=1), "expected md5 and relpath"),
+        (entry(size=1), "expected md5 and relpath"),
+        (entry(md5="..//etc/passwd"), "expected 32 lowercase hex digits"),
+        (entry(md5="../../../../../../../../etc/passwd"), "expected 32 lowercase hex digits"),
+        (entry(md5=MD5_OF_1.upper()), "expected 32 lowercase hex digits"),
+        (entry(md5=f"{MD5_OF_1}.dir"), "expected 32 lowercase hex digits"),
+        (entry(md5=f"{MD5_OF_1}\n"), "expected 32 lowercase hex digits"),
+        (entry() * 2, "names 'a' twice"),
+        (entry(relpath="../a"), "outside of the version"),
+        (entry(relpath="/a"), "outside of the version"),
+        (entry(relpath=""), "no path of a file"),
+        (entry(relpath="."), "no path of a file"),
+        (entry(relpath="b//a"), "no path of a file"),
+    ],
+)
+def test_a_listing_that_dvc_did_not_write_is_named(store, put_up, listed, raw, what):
+    put_up(PATH, {"a": b"1"})
+    file = listed(raw if isinstance(raw, bytes) else json.dumps(raw).encode())
+    with pytest.raises(StoreError, match=f"Object {file} .*{what}"):
+        store.files(MAIN, PATH)
+
+
+def test_a_listing_of_the_right_form_is_read(store, put_up, listed, content):
+    put_up(PATH, {"a": b"1"})
+    listed(json.dumps(entry()).encode())
+    assert content(store, MAIN, PATH) == {"a": b"1"}
 
 
 def test_a_small_file_cannot_take_the_place_of_the_data(store, make):

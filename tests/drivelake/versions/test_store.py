@@ -112,6 +112,54 @@ def test_other_bytes_published_meanwhile_are_a_conflict_that_names_both_commits(
     assert branches(store) == ["main"]
 
 
+def test_other_bytes_published_since_the_base_are_a_conflict_that_names_both_commits(store, put_up, content, branches):
+    base = put_up(PATH, {"a": b"0"})
+    fast = put_up(PATH, {"a": b"of newer inputs"})
+    with pytest.raises(Conflict, match=f"{PATH} by commit {fast[:12]} on main and by commit [0-9a-f]{{12}} to be merged"):
+        put_up(PATH, {"a": b"of older ones"}, base=base)
+    assert content(store, MAIN, PATH) == {"a": b"of newer inputs"}
+    assert store.resolve(MAIN) == fast
+    assert branches(store) == ["main"]
+
+
+def test_the_bytes_of_the_base_again_are_a_conflict_once_others_replaced_them(store, put_up, content, branches):
+    base = put_up(PATH, {"a": b"old"})
+    fast = put_up(PATH, {"a": b"new"})
+    with pytest.raises(Conflict, match=f"as commit {base[:12]} had it, but commit {fast[:12]} replaced that"):
+        put_up(PATH, {"a": b"old"}, base=base)
+    assert content(store, MAIN, PATH) == {"a": b"new"}
+    assert branches(store) == ["main"]
+
+
+def test_the_same_bytes_published_since_the_base_are_agreement(store, put_up):
+    base = put_up(PATH, {"a": b"0"})
+    fast = put_up(PATH, {"a": b"same"})
+    assert put_up(PATH, {"a": b"same"}, base=base) == fast == store.resolve(MAIN)
+
+
+def test_other_paths_published_since_the_base_all_stand(store, put_up, content):
+    base = put_up(PATH, {"a": b"0"})
+    put_up("raw_logs/drive_02", {"b": b"2"})
+    head = store.resolve(MAIN)
+    assert put_up(PATH, {"a": b"0"}, base=base) == base
+    assert store.resolve(MAIN) == head
+    put_up(PATH, {"a": b"1"}, base=base)
+    assert content(store, MAIN, PATH) == {"a": b"1"}
+    assert content(store, MAIN, "raw_logs/drive_02") == {"b": b"2"}
+
+
+def test_a_base_that_main_does_not_hold_is_refused(store, make, put_up, branches):
+    store.branch("work")
+    store.put("work", "raw_logs/drive_02", make({"b": b"not for main"}), {})
+    base = store.commit("work", "m", {})
+    with pytest.raises(StoreError, match=f"Base {base[:12]} is no commit of main"):
+        put_up(PATH, {"a": b"1"}, base=base)
+    with pytest.raises(NotFound):
+        put_up(PATH, {"a": b"1"}, base="0" * 40)
+    assert store.list(MAIN) == ()
+    assert branches(store) == ["main", "work"]
+
+
 def test_the_same_bytes_published_meanwhile_are_agreement(store, make, put_up, branches):
     put_up(PATH, {"a": b"0"})
     theirs = []
