@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from drivelake.errors import InputError, NotFound
+from drivelake.errors import Conflict, InputError, NotFound, StoreError
 from drivelake.evidence.keys import load_public
 from drivelake.evidence.log import EvidenceLog
 from drivelake.evidence.notary import LakeNotary
 from drivelake.evidence.policy import Policy
 from drivelake.lake import Lake
-from drivelake.stage import materialise, stale_because
+from drivelake.stage import Recipe, materialise, stale_because
 from tests.drivelake.toy import Toy, tiny_lake
 
 TOY = Path(__file__).with_name("toy.py")
@@ -125,3 +125,35 @@ def test_a_version_is_found_by_its_digest_after_another_replaced_it(tmp_path):
     unknown = old.as_input().model_copy(update={"version": "f" * 64})
     with pytest.raises(NotFound, match="No commit published"):
         lake.version(unknown)
+
+
+def test_a_stage_refuses_inputs_that_are_not_what_their_manifest_names(tmp_path):
+    class Follower(Toy):
+        asset = "sensor_frames"
+
+        def recipe(self, lake, partition):
+            return Recipe(parameters={}, inputs=(lake.head("signals", partition),))
+
+        def make(self, lake, partition, recipe, out, progress):
+            raise AssertionError("made from damaged bytes")
+
+    lake = tiny_lake(tmp_path / "lake")
+    word = materialise(Toy(), lake, "d1", LakeNotary(lake)).version.path("deep/word.txt")
+    word.chmod(0o644)
+    word.write_text("other")
+    with pytest.raises(StoreError, match=word.name):
+        materialise(Follower(), lake, "d1", LakeNotary(lake))
+    assert lake.partitions("sensor_frames") == []
+
+
+def test_a_slow_run_does_not_replace_what_a_faster_one_published_meanwhile(tmp_path):
+    class Slow(Toy):
+        def make(self, lake, partition, recipe, out, progress):
+            (lake.root / "word").write_text("newer")
+            materialise(Toy(), lake, partition, LakeNotary(lake))
+            return super().make(lake, partition, recipe, out, progress)
+
+    lake = tiny_lake(tmp_path / "lake", word="older")
+    with pytest.raises(Conflict):
+        materialise(Slow(), lake, "d1", LakeNotary(lake))
+    assert lake.head("signals", "d1").path("deep/word.txt").read_text() == "newer"

@@ -175,3 +175,37 @@ def test_another_declaration_in_the_same_lake_sets_the_first_aside_and_takes_onl
     dataset = Lake(chain_copy.root).head("curated_datasets", "lane_keeping")
     assert {i.partition for i in dataset.manifest.inputs} == {"tour_1", "tour_2", "tour_3"}
     assert "lakehouse: demo" in (chain_copy.root / "lakehouse.demo.yaml").read_text()
+
+
+def test_wrong_words_are_an_error_as_json_too():
+    done = drivelake("veryfy", "--json")
+    assert done.returncode == 2
+    assert "veryfy" in json.loads(done.stdout)["message"]
+
+
+@pytest.mark.parametrize("words", [["verify", "--witness", "/nowhere"], ["demo", "--declaration", "/nowhere"]])
+def test_a_file_that_is_not_there_is_named(words):
+    done = drivelake(*words)
+    assert done.returncode == 2
+    assert "/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_named_drive_that_is_not_there_is_no_success(chain):
+    done = drivelake("ingest", "nosuch", "--lake", chain.root, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)[0]["reason"] == "it is not in the inbox"
+
+
+def test_a_report_of_an_older_artefact_is_refused(chain_copy):
+    from compile.stage import SOC_ARTEFACTS
+    from drivelake.evidence.notary import LakeNotary
+    from drivelake.stage import materialise
+
+    file = chain_copy.root / "lakehouse.yaml"
+    file.write_text(file.read_text().replace("parity_rows: 16", "parity_rows: 8"))
+    lake = Lake(chain_copy.root)
+    materialise(SOC_ARTEFACTS, lake, "steering@portable", LakeNotary(lake))
+    done = drivelake("report", "--lake", chain_copy.root)
+    assert done.returncode == 4
+    assert "The evidence at main is of" in done.stderr
