@@ -146,3 +146,11 @@ class TestARegisteredLog:
         log.write_bytes(raw)
         with pytest.raises(LogDamaged, match="was registered with"):
             make(lake, "signals_01", SIGNALS)
+
+    def test_a_lake_that_moved_with_its_inbox_reads_it_at_the_new_place(self, lake, generated, tmp_path):
+        arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+        (raw,) = make(lake, "signals_01", RAW_LOGS)
+        moved = Lake(lake.root.rename(tmp_path / "moved"))
+        assert moved.locate(raw.manifest.references[0]) == tmp_path / "moved" / "inbox" / "signals_01" / "camera.mcap"
+        _, frames = make(moved, "signals_01", SIGNALS, SENSOR_FRAMES)
+        assert frames.manifest.facts["frames"] > 100
