@@ -6,11 +6,16 @@ Never here: anything that evidence rests on; losing this file costs one look at 
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+from drivelake.errors import InputError, StoreError
 
 __all__ = ["Catalogue", "Row", "drive_files", "signature"]
 
@@ -46,19 +51,38 @@ class Row:
 
 
 def drive_files(folder: Path) -> list[Path]:
-    """Files of a drive, sorted by path; hidden ones (a transfer's own) are not the drive's."""
-    files = (
-        p for p in folder.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
-    return sorted(files)
+    """Files of a drive, sorted by path; hidden ones (a transfer's own) are not the drive's.
+
+    Raises:
+        InputError: a link, a pipe or a device, since what it leads to was not recorded with the drive; an unreadable folder.
+    """
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent, name) for name in (*folders, *names) if not name.startswith(".")]
+        for path in paths:
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                found.append(path)
+            elif not stat.S_ISDIR(mode):
+                raise InputError(
+                    f"{path} is a link, a pipe or a device, no file of a drive.",
+                    next_step="put the file itself there, or remove it",
+                )
+    return sorted(found)
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    what = f"{error.filename} cannot be read: {error.strerror}."
+    raise InputError(what, next_step="check its rights and the disk") from None
 
 
 def signature(folder: Path) -> str:
     """Digest over names, sizes and modification times of a drive's files: changes when any of them is replaced."""
     digest = hashlib.sha256()
     for path in drive_files(folder):
-        stat = path.stat()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        found = path.stat()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -72,8 +96,13 @@ class Catalogue:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._path, timeout=60)) as connection, connection:
-            yield connection
+        try:
+            with closing(sqlite3.connect(self._path, timeout=60)) as connection, connection:
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"{self._path} cannot be used: {error}.", next_step="delete it: every drive is then looked at once more"
+            ) from None
 
     def row(self, drive: str) -> Row | None:
         """What is known of a drive."""

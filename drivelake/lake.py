@@ -10,7 +10,7 @@ Never here: what the versions mean, how they are made, who signs them.
     <lake>/trust/           public keys and the policy; copy them elsewhere to verify against your own copy
     <lake>/keys/            private keys of this lake's runner, logger and log
     <lake>/scratch/         work in progress; nothing in it is a version
-    <lake>/catalogue.sqlite what was landed and tried, a drive a row
+    <lake>/catalogue.sqlite what was seen, landed and framed, a drive a row
     <lake>/studies.sqlite   Optuna's studies, so that a killed search goes on
     <lake>/runs/            locks of living runs
     <lake>/reports/         copies of evidence reports, for people

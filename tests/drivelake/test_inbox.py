@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from drivelake.catalogue import Catalogue, signature
-from drivelake.errors import NotFound
+from drivelake.errors import NotFound, StoreError
 from drivelake.inbox import look
 from tests.drivelake.toy import tiny_lake
 
@@ -81,3 +81,18 @@ def test_a_missing_inbox_is_named(lake):
     lake.inbox.rmdir()
     with pytest.raises(NotFound, match="does not exist"):
         look(lake, 0)
+
+
+def test_a_damaged_catalogue_says_that_it_may_be_deleted(lake):
+    put(lake, "a")
+    (lake.root / "catalogue.sqlite").write_bytes(b"x" * 5000)
+    with pytest.raises(StoreError, match="delete it"):
+        look(lake, 0)
+
+
+def test_a_drive_with_a_link_is_told_and_the_others_are_looked_at(lake):
+    (put(lake, "a") / "b.mcap").symlink_to("/etc/hostname")
+    put(lake, "b")
+    refused, sound = look(lake, 100)
+    assert "is a link" in refused.refused
+    assert sound.refused == ""

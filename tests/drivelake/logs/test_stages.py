@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -65,11 +66,26 @@ def test_a_drive_without_a_log_is_refused_and_says_where_logs_go(lake):
     assert lake.partitions("raw_logs") == []
 
 
-def test_a_file_that_cannot_be_read_is_named(lake, generated):
+@pytest.mark.parametrize("target", ["/proc/self/mem", "/nowhere", "../../keys/runner.pem", "../signals_02"])
+def test_a_link_in_a_drive_is_refused_and_nothing_it_leads_to_is_taken(lake, generated, target):
     folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
-    (folder / "camera.mcap").unlink()
-    (folder / "camera.mcap").symlink_to("/proc/self/mem")
-    with pytest.raises(InputError, match=r"camera\.mcap cannot be read"):
+    (folder / "notes.txt").symlink_to(target)
+    with pytest.raises(InputError, match=r"notes\.txt is a link"):
+        make(lake, "signals_01", RAW_LOGS)
+    assert lake.partitions("raw_logs") == []
+
+
+def test_a_file_that_cannot_be_read_is_named(lake, generated, monkeypatch):
+    arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    opened = Path.open
+
+    def refused(path, *how, **more):
+        if path.name == "camera.mcap" and "inbox" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *how, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(InputError, match=r"camera\.mcap cannot be read: .*Permission denied"):
         make(lake, "signals_01", RAW_LOGS)
     assert lake.partitions("raw_logs") == []
 
