@@ -94,13 +94,14 @@ def verify(
     except DrivelakeError as error:
         result.problems.append(Problem("evidence log", error.message))
         return result
+    others = {"artefact": (), "main": (walk.heads, walk.unpublished), "history": (walk.heads, walk.unpublished, walk.history)}
     walk.git()
     walk.down(artefact)
-    if scope != "artefact":
-        walk.heads()
-        walk.unpublished()
-    if scope == "history":
-        walk.history()
+    for look in others[scope]:
+        try:
+            look()
+        except DrivelakeError as error:  # a tree that cannot be read ends this look, not the others
+            walk.problem("store/repo.git", error.message)
     result.versions, result.files, result.bytes, result.raw_logs = len(walk.seen), walk.files, walk.bytes, walk.raw_logs
     return result
 

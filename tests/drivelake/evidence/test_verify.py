@@ -124,7 +124,7 @@ def test_any_byte_of_the_policy_counts(chain_copy):
 
 def test_a_flipped_byte_in_a_git_object_is_named(chain_copy):
     objects = sorted(chain_copy.store.git_objects())
-    for target in objects[:: max(1, len(objects) // 6)]:
+    for target in objects[:: max(1, len(objects) // 25)]:
         original = target.read_bytes()
         flip(target)
         assert any(target.name in p for p in check(chain_copy)), target
