@@ -4,7 +4,6 @@
 Where there is none yet, the graph of the shipped example is shown, and every run says how to make a lake.
 """
 
-import fcntl
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from drivelake.declaration import Declaration, load_declaration, parse_declarati
 from drivelake.demo import example
 from drivelake.errors import NotFound
 from drivelake.lake import Lake, find_lake
+from drivelake.versions.locks import exclusive
 from resources import LakeResource
 from sensors.catch_up import Outcome, catch_up
 from sensors.jobs import ASSET_JOBS, JOBS
@@ -59,8 +59,7 @@ def dagster_home(lake: Path) -> Path:
     """
     home = lake / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    with (lake / "dagster.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive(lake / "dagster.lock", keep=True):
         if not (home / "dagster.yaml").exists():
             (home / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
         with dg.DagsterInstance.from_config(str(home)):

@@ -43,8 +43,10 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
                 "summary": dg.MetadataValue.json(summary),
             },
             checks=[
-                dg.AssetCheckResult(check_name="verified", passed=True, metadata=dict(facts))
-            ],  # an unverified chain never gets here
+                dg.AssetCheckResult(
+                    check_name="verified", passed=summary["verification"]["verdict"] == "VERIFIED", metadata=dict(facts)
+                )
+            ],
         )
 
     return evidence

@@ -14,31 +14,35 @@ Never here: what the versions mean, how they are made, who signs them.
     <lake>/studies.sqlite   Optuna's studies, so that a killed search goes on
     <lake>/runs/            locks of living runs
     <lake>/reports/         copies of evidence reports, for people
-    <lake>/dagster/         Dagster's home
+    <lake>/dagster/         Dagster's home, and dagster.lock beside it while it is first made
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from drivelake.declaration import Declaration, load_declaration, parse_declaration
 from drivelake.errors import NotFound, StoreError, VerificationFailed
-from drivelake.manifest import Input, Manifest, Reference, regular_hash
+from drivelake.manifest import ASSETS, Input, Manifest, Reference, regular_hash
 from drivelake.versions import MANIFEST, VERSION_TRAILER, EmbeddedStore, publish
+from drivelake.versions.locks import exclusive
 
 __all__ = ["LAKE_ENV", "Lake", "Version", "find_lake"]
 
 LAKE_ENV = "DRIVELAKE_LAKE"
 DECLARATION = "lakehouse.yaml"
 LOCK = ".lock"
+# the trailer that publishing leaves on a commit
+PUBLISHED = re.compile(rf"(?P<asset>{'|'.join(ASSETS)})/(?P<partition>[^ ]+) (?P<version>[0-9a-f]{{64}})")
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Lake:
         if not (self.root / DECLARATION).is_file() or not (self.root / "store").is_dir():
             raise NotFound(f"There is no lake at {self.root}.", next_step="drivelake demo makes one, or name another with --lake")
         self.store = EmbeddedStore(self.root / "store")
-        self._commits: tuple[str, Mapping[str, str]] | None = None
+        self._commits: tuple[str, Mapping[Input, str]] | None = None
 
     @classmethod
     def create(cls, root: Path, declaration: str) -> Lake:
@@ -170,7 +174,7 @@ class Lake:
             VerificationFailed: the manifest found there has another digest.
         """
         path = f"{named.asset}/{named.partition}"
-        commit = self.commits().get(f"{path} {named.version}")
+        commit = self.commits().get(named)
         if commit is None:
             raise NotFound(f"No commit published {path} {named.version[:12]}.", next_step="fetch the store's full history")
         found = self._read(commit, path)
@@ -181,17 +185,18 @@ class Lake:
             )
         return found
 
-    def commits(self) -> Mapping[str, str]:
-        """Commit by ``<asset>/<partition> <digest>`` of every version ever published, newest first; read once a state of main.
+    def commits(self) -> Mapping[Input, str]:
+        """The commit of every version ever published, newest first; read once a state of main.
 
         A commit's message only says where to look; what is found there is judged by its own digest.
         """
         main = self.store.resolve("main")
         if self._commits is None or self._commits[0] != main:
-            found: dict[str, str] = {}
+            found: dict[Input, str] = {}
             for entry in self.store.history(main):
-                if VERSION_TRAILER in entry.metadata:
-                    found.setdefault(entry.metadata[VERSION_TRAILER], entry.commit)
+                named = PUBLISHED.fullmatch(entry.metadata.get(VERSION_TRAILER, ""))
+                if named:
+                    found.setdefault(Input.model_validate(named.groupdict()), entry.commit)
             self._commits = (main, found)
         return self._commits[1]
 
@@ -237,12 +242,14 @@ class Lake:
         A lock inside tells the living from the dead, since process ids mean nothing across containers.
         """
         rooms = self.root / "scratch"
-        rooms.mkdir(exist_ok=True)
-        _sweep(rooms)
         mine = rooms / f"{name}-{secrets.token_hex(6)}"
-        mine.mkdir()
-        with (mine / LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            with exclusive(self.root / "store" / "locks" / "scratch", keep=True):  # nobody sweeps what is just being made
+                rooms.mkdir(exist_ok=True)
+                _sweep(rooms)
+                mine.mkdir()
+                lock = held.enter_context((mine / LOCK).open("wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 yield mine
             finally:
@@ -270,14 +277,13 @@ def find_lake(named: Path | None = None) -> Path:
 
 
 def _sweep(rooms: Path) -> None:
-    """Remove folders whose lock nobody holds; one that has no lock yet is just being made, unless it is old."""
+    """Remove folders whose lock nobody holds."""
     for left in rooms.iterdir():
-        lock = left / LOCK
         try:
-            with lock.open("ab") as handle:
+            with (left / LOCK).open("ab") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left)
         except BlockingIOError:
             continue  # somebody works there
         except FileNotFoundError:
-            continue  # swept by another, or not locked yet
+            continue  # its owner has just finished with it

@@ -43,11 +43,12 @@ def find_version(lake: Lake, named: str | None) -> Version:
     if Path(named).is_file():
         return _holder(lake, Path(named))
     if len(named) >= PREFIX_MIN:
-        found = [key for key in lake.commits() if key.partition(" ")[2].startswith(named)]
+        found = [published for published in lake.commits() if published.version.startswith(named)]
         if len(found) == 1:
-            return lake.version(_as_input(found[0]))
+            return lake.version(found[0])
         if found:
-            raise NotFound(f"{named!r} begins {len(found)} digests: {', '.join(found[:4])}.", next_step="give more digits")
+            several = ", ".join(f"{i.asset}/{i.partition} {i.version[:12]}" for i in found[:4])
+            raise NotFound(f"{named!r} begins {len(found)} digests: {several}.", next_step="give more digits")
     there = ", ".join(lake.partitions("soc_artefacts")) or "none"
     raise NotFound(f"Nothing is called {named!r}; artefacts at main: {there}.", next_step="drivelake verify ARTEFACT")
 
@@ -102,29 +103,22 @@ def _left_out(manifest: Manifest, drive: str) -> str | None:
 
 def _newest_artefact(lake: Lake) -> Version:
     """The artefact whose head was published last; the order of commits only says which to name first."""
-    heads = {v.digest: v for v in lake.heads("soc_artefacts")}
-    for key in lake.commits():
-        if key.partition(" ")[2] in heads:
-            return heads[key.partition(" ")[2]]
+    heads = {v.as_input(): v for v in lake.heads("soc_artefacts")}
+    for published in lake.commits():
+        if published in heads:
+            return heads[published]
     raise NotFound("The lake holds no artefact yet.", next_step="make demo, or materialise soc_artefacts in the UI")
 
 
 def _holder(lake: Lake, path: Path) -> Version:
     """The artefact that holds these very bytes, now or ever; name and place of the file do not count."""
     _, digest = hash_file(path)
-    for key in lake.commits():
-        if key.startswith("soc_artefacts/"):
-            version = lake.version(_as_input(key))
+    for published in lake.commits():
+        if published.asset == "soc_artefacts":
+            version = lake.version(published)
             if any(entry.sha256 == digest for entry in version.manifest.files):
                 return version
     raise NotFound(
         f"No artefact ever published here holds a file with SHA-256 {digest[:16]} ({path}).",
         next_step="it was changed, or built elsewhere; name the artefact it should be",
     )
-
-
-def _as_input(key: str) -> Input:
-    """The version that a key of ``Lake.commits`` names."""
-    path, _, digest = key.partition(" ")
-    asset, _, partition = path.partition("/")
-    return Input.model_validate({"asset": asset, "partition": partition, "version": digest})

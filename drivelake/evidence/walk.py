@@ -23,7 +23,7 @@ from drivelake.evidence.statements import Approval, Inventory, Provenance, State
 from drivelake.gates import decide
 from drivelake.lake import Lake, Version
 from drivelake.logs import is_log
-from drivelake.manifest import ASSETS, FileEntry, Input, hash_file, regular_hash
+from drivelake.manifest import ASSETS, FileEntry, hash_file, regular_hash
 
 __all__ = ["Problem", "Statements", "Walk"]
 
@@ -90,13 +90,11 @@ class Walk:
 
     def history(self) -> None:
         """Every version that main's history ever published."""
-        for key in self.lake.commits():
-            path, _, digest = key.partition(" ")
-            asset, _, partition = path.partition("/")
+        for named in self.lake.commits():
             try:
-                self.down(self.lake.version(Input.model_validate({"asset": asset, "partition": partition, "version": digest})))
-            except (DrivelakeError, ValueError) as error:
-                self.problem(path, str(error))
+                self.down(self.lake.version(named))
+            except DrivelakeError as error:
+                self.problem(f"{named.asset}/{named.partition}", error.message)
 
     def unpublished(self) -> None:
         """Notice versions that were signed for and do not stand at main: replaced, killed before the merge, or taken away."""

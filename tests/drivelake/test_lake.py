@@ -50,10 +50,11 @@ def test_the_scratch_of_a_dead_process_is_swept_and_that_of_a_living_one_is_not(
     dead = lake.root / "scratch" / "dead"
     dead.mkdir()
     (dead / ".lock").touch()
+    (lake.root / "scratch" / "killed_before_its_lock").mkdir()
     with lake.scratch("living") as living, lake.scratch("mine") as mine:
         assert mine.is_dir()
         assert living.is_dir()
-        assert not dead.exists()
+        assert {p.name for p in (lake.root / "scratch").iterdir()} == {living.name, mine.name}
     assert not mine.exists()
     assert not living.exists()
 
