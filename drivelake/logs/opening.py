@@ -44,12 +44,12 @@ def inspect_log(path: Path, *, name: str | None = None) -> LogReport:
         damage.append(wrong)
     form, channels, notes = "unknown", tuple[ChannelReport, ...](), tuple[str, ...]()
     if family == "mcap":
-        from drivelake.logs.mcap_log import inspect_mcap
+        from drivelake.logs.mcap.log import inspect_mcap
 
         form = "mcap"
         channels, notes = inspect_mcap(path, damage.append)
     elif family == "mdf":
-        from drivelake.logs.mdf_log import inspect_mdf
+        from drivelake.logs.mdf.asammdf_log import inspect_mdf
 
         form, channels, notes = inspect_mdf(path, damage.append)
     return LogReport(name or path.name, form, size, channels, tuple(damage), notes)
@@ -100,11 +100,11 @@ def read_log(
 
     try:
         if family == "mcap":
-            from drivelake.logs.mcap_log import read_mcap
+            from drivelake.logs.mcap.log import read_mcap
 
             yield from read_mcap(path, wanted=wanted, batch_rows=batch_rows, leftovers=leftovers)
         else:
-            from drivelake.logs.mdf_log import read_mdf
+            from drivelake.logs.mdf.asammdf_log import read_mdf
 
             yield from read_mdf(path, wanted=wanted, databases=databases, batch_rows=batch_rows, leftovers=leftovers)
     except LogDamaged as damage:

@@ -15,7 +15,7 @@ from mcap.opcode import Opcode
 from mcap.records import Chunk
 
 from drivelake.errors import LogDamaged
-from drivelake.logs.mcap_records import FRAME, RESTORE, open_chunk, parse
+from drivelake.logs.mcap.records import FRAME, RESTORE, open_chunk, parse
 
 __all__ = ["PayloadReader"]
 

@@ -231,7 +231,7 @@ def test_a_block_that_swells_is_refused_before_it_fills_the_memory(tmp_path):
 
 
 def test_compressed_blocks_of_every_size_around_a_piece_are_sound(tmp_path):
-    from drivelake.logs.mdf_blocks import DZ_HEAD, READ_BYTES, BlockReport, _Walk
+    from drivelake.logs.mdf.check import DZ_HEAD, READ_BYTES, BlockReport, _Walk
 
     for original in (0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 3 * READ_BYTES):
         packed = zlib.compress(bytes(original))

@@ -20,7 +20,7 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, MessageIndex, Schema, Statistics
 
 from drivelake.errors import LogDamaged
-from drivelake.logs.mcap_records import FRAME, MAGIC, open_chunk, parse
+from drivelake.logs.mcap.records import FRAME, MAGIC, open_chunk, parse
 
 __all__ = ["McapWalk", "Message"]
 

@@ -20,11 +20,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
-from drivelake.logs.can import CanFrames, CanTables
-from drivelake.logs.mcap_records import RESTORE
-from drivelake.logs.mdf_access import Group, check_record, groups_of, opened, read_stamps_ns, start_ns
-from drivelake.logs.mdf_blocks import check_blocks
-from drivelake.logs.mdf_columns import GroupColumns
+from drivelake.logs.buses.can import CanFrames, CanTables
+from drivelake.logs.findings import RESTORE
+from drivelake.logs.mdf.asammdf_access import Group, check_record, groups_of, opened, read_stamps_ns, start_ns
+from drivelake.logs.mdf.check import check_blocks
+from drivelake.logs.mdf.asammdf_columns import GroupColumns
 from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from drivelake.logs.mdf_access import Group, groups_of, read_samples, text_encoding
+from drivelake.logs.mdf.asammdf_access import Group, groups_of, read_samples, text_encoding
 from drivelake.logs.units import SiUnit, to_si
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
-from drivelake.logs.mcap_records import RESTORE
+from drivelake.logs.findings import RESTORE
 
 if TYPE_CHECKING:
     from asammdf import MDF

@@ -22,9 +22,9 @@ from mcap_ros2._vendor.rosidl_adapter.parser import MessageSpecification
 from mcap_ros2.decoder import DecoderFactory
 
 from drivelake.errors import LogDamaged, UnsupportedLog
-from drivelake.logs.mcap_records import RESTORE
-from drivelake.logs.mcap_walk import Message
-from drivelake.logs.ros2_schema import PRIMITIVES, Definitions, has_header, leaves, parse_definitions, short_name, with_builtins
+from drivelake.logs.mcap.records import RESTORE
+from drivelake.logs.mcap.walk import Message
+from drivelake.logs.messages.ros2_schema import PRIMITIVES, Definitions, has_header, leaves, parse_definitions, short_name, with_builtins
 
 __all__ = ["PictureRows", "Rows", "ValueRows", "open_rows", "unsupported_reason"]
 

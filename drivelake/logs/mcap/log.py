@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from drivelake.errors import LogDamaged, UnsupportedLog
-from drivelake.logs.mcap_records import RESTORE
-from drivelake.logs.mcap_walk import McapWalk
+from drivelake.logs.mcap.records import RESTORE
+from drivelake.logs.mcap.walk import McapWalk
 from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
-from drivelake.logs.ros2 import Rows, open_rows, unsupported_reason
+from drivelake.logs.messages.ros2 import Rows, open_rows, unsupported_reason
 
 __all__ = ["inspect_mcap", "read_mcap"]
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from drivelake.errors import InputError
-from drivelake.logs.mdf_access import Channel, groups_of, read_samples
-from drivelake.logs.mdf_columns import T_NS, AnyArray, AnyField, unit_field
+from drivelake.logs.mdf.asammdf_access import Channel, groups_of, read_samples
+from drivelake.logs.mdf.asammdf_columns import T_NS, AnyArray, AnyField, unit_field
 from drivelake.logs.report import LogBatch
 from drivelake.logs.units import to_si
 
