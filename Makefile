@@ -7,11 +7,14 @@ BIN := $(VENV)/bin
 LAKE ?= lake
 DRIVES ?=
 PORT ?= 3000
+FACTOR ?= 1
+REPS ?= 3
+CASES ?= 12000
 
 export DVC_NO_ANALYTICS = 1
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo test ui snapdragon lint types contracts unit clean lock
+.PHONY: demo test ui snapdragon lint types contracts unit bench fuzz clean lock
 
 demo: $(VENV)/.run
 	$(BIN)/drivelake demo --lake "$(LAKE)" $(if $(DRIVES),--drives "$(DRIVES)")
@@ -34,6 +37,14 @@ contracts: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest -q
+
+# beside the peers, about 5 minutes on two idle cores; FACTOR=0.1 for a smaller one, which is not published
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench.run --factor $(FACTOR) --reps $(REPS)
+
+# damaged logs of every format, CASES of them
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.run --cases $(CASES)
 
 # the extra brings Qualcomm's libraries under their own licence; see README
 snapdragon: $(VENV)/.run

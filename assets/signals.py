@@ -37,12 +37,19 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
             for c in t["columns"]
             if c["unit"]
         ]
+        salvaged = [
+            (s["log"], c["channel"], c["expected"], c["recovered"], c["lost"], " ".join(c["why"] or s["damage"][:1]))
+            for s in index["salvaged"]
+            for c in s["channels"]
+        ]
+        salvage_header = ("log", "channel", "expected", "recovered", "lost", "why")
         return result(
             published,
             lake,
             {
                 "tables": dg.MetadataValue.md(markdown_table(("table", "channel", "type", "rows", "columns"), tables)),
                 "units": dg.MetadataValue.md(markdown_table(("channel", "column", "type", "unit", "unit in the log"), units)),
+                "salvaged": dg.MetadataValue.md(markdown_table(salvage_header, salvaged)),
                 "quarantined": dg.MetadataValue.json(index["quarantined"]),
                 "dagster/row_count": dg.MetadataValue.int(sum(t["rows"] for t in index["tables"])),
             },

@@ -19,7 +19,7 @@ from drivelake.errors import DrivelakeError
 
 if TYPE_CHECKING:
     import onnx
-    from google.protobuf.message import Message  # type: ignore[import-untyped] # protobuf ships no types
+    from google.protobuf.message import Message
     from torch import Tensor, nn
 
     from drivelake.learning.model import PictureRegressor

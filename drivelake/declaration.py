@@ -58,6 +58,12 @@ class Ingest(Strict):
     copy_up_to_mb: float = Field(
         default=1024.0, ge=0, description="a log up to this size is copied into the store; a larger one is registered where it is"
     )
+    keep_salvaged_share: float = Field(
+        default=0.5, ge=0, le=1, description="a damaged log is used from this share of its promised messages on"
+    )
+    reader_memory_mb: float = Field(default=512.0, ge=256, description="private memory that reading one log may take")
+    reader_seconds: float = Field(default=120.0, gt=0, description="wall clock that reading one log may take, at least")
+    reader_seconds_per_gb: float = Field(default=600.0, ge=0, description="the same for each 10^9 bytes of a large log")
 
 
 class Alignment(Strict):

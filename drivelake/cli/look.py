@@ -17,7 +17,7 @@ from drivelake.errors import DrivelakeError, EmptyDrive, NotFound
 from drivelake.lake import Lake, find_lake
 
 if TYPE_CHECKING:
-    from drivelake.logs import LogReport
+    from drivelake.logs import ChannelReport, LogReport
 
 __all__ = ["register"]
 
@@ -47,12 +47,16 @@ def register(app: typer.Typer) -> None:
 def inspect(
     what: Annotated[str, typer.Argument(help="A log file, a drive's folder, or the name of a drive in the inbox.")],
     lake: LakeFolder = None,
+    memory_mb: Annotated[float, typer.Option(min=256, help="Private memory that reading one log may take, MB.")] = 512,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Wall clock that one log may take; more for more than 200 MB.")] = 120,
     as_json: AsJson = False,
 ) -> None:
-    """Read a log or a drive to its end: topics, rates, gaps, damage. Exit code 3 when something is damaged."""
-    from drivelake.logs import inspect_log
+    """Read a log or a drive to its end: messages, rates, gaps, damage and its cost. Exit code 3 when something is damaged."""
+    from drivelake.logs import Caps, in_readers
 
-    reports = [inspect_log(path, name=name) for name, path in _logs(what, lake).items()]
+    logs = _logs(what, lake)
+    caps = Caps(memory_mb=memory_mb, seconds=seconds)
+    reports = in_readers(list(logs), lambda reader, name: reader.inspect(logs[name], name=name), caps)
     if as_json:
         emit([report.as_dict() for report in reports])
     else:
@@ -63,7 +67,7 @@ def inspect(
 
 
 def _logs(what: str, lake: Path | None) -> dict[str, Path]:
-    from drivelake.logs import is_log
+    from drivelake.logs import LOG_SUFFIXES, is_log
 
     path = Path(what)
     if not path.exists():
@@ -72,28 +76,50 @@ def _logs(what: str, lake: Path | None) -> dict[str, Path]:
         return {path.name: path}
     found = {p.relative_to(path).as_posix(): p for p in drive_files(path) if is_log(p)}
     if not found:
-        raise EmptyDrive(f"{path} holds no log (.mcap, .mf4, .mdf).", next_step="name a log or a drive's folder")
+        suffixes = ", ".join(sorted(LOG_SUFFIXES))
+        raise EmptyDrive(f"{path} holds no log ({suffixes}).", next_step="name a log or a drive's folder")
     return found
 
 
 def _show(report: LogReport) -> None:
     rows = [
-        (c.name, c.type, c.messages, c.rate_hz, c.gap_ms_max, c.backward_steps, _duration_s(c.first_ns, c.last_ns))
+        (c.name, c.type, _counted(c), c.lost, c.rate_hz, c.gaps, c.gap_ms_max, c.backward_steps, c.backward_jumps)
         for c in report.channels
     ]
-    table(
-        f"{report.name}  {report.format}, {amount(report.bytes)}",
-        ("channel", "type", "messages", "rate Hz", "longest gap ms", "backward", "duration s"),
-        rows,
-    )
+    header = ("channel", "type", "messages", "lost", "rate Hz", "gaps", "longest ms", "backward", "jumps")
+    table(f"{report.name}  {report.format}, {amount(report.bytes)}, {_duration_s(report):.4g} s", header, rows)
     for sentence in report.damage:
         console.print(f"[bold red]DAMAGED[/]  {escape(sentence)}", soft_wrap=True)
-    if not report.damage:
-        console.print("no damage found")
+    for channel in report.channels:
+        for why in channel.why:
+            if why not in report.damage:
+                console.print(f"LOST     {escape(channel.name)}: {escape(why)}", soft_wrap=True)
+    for note in report.notes:
+        console.print(f"NOTE     {escape(note)}", soft_wrap=True)
+    console.print(_verdict(report), soft_wrap=True)
 
 
-def _duration_s(first_ns: int | None, last_ns: int | None) -> float | None:
-    return None if first_ns is None or last_ns is None else (last_ns - first_ns) / 1e9
+def _verdict(report: LogReport) -> str:
+    if report.verdict == "sound":
+        return f"[bold green]SOUND[/]    {report.messages} messages, no damage found"
+    if report.verdict == "lost":
+        return "[bold red]LOST[/]     no message can be read"
+    share = report.recovered_share
+    of = "how many there were cannot be known" if share is None else f"{share:.2%} of those that it promises"
+    return f"[bold yellow]SALVAGED[/] {report.messages} messages can be read, {of}"
+
+
+def _counted(channel: ChannelReport) -> str:
+    """Messages, beside those that were promised where that is another number."""
+    short = channel.expected is not None and channel.expected != channel.messages
+    return f"{channel.messages} of {channel.expected}" if short else str(channel.messages)
+
+
+def _duration_s(report: LogReport) -> float:
+    """From the first stamp of any channel to the last."""
+    first = [c.first_ns for c in report.channels if c.first_ns is not None]
+    last = [c.last_ns for c in report.channels if c.last_ns is not None]
+    return (max(last) - min(first)) / 1e9 if first and last else 0.0
 
 
 def doctor(lake: LakeFolder = None, as_json: AsJson = False) -> None:

@@ -331,7 +331,7 @@ def digest_of(criteria: Sequence[Criterion]) -> str:
 
 def _judge(predicate: Predicate, message: object) -> None:
     """Refuse what in-toto's own protobuf definition does not accept, e.g. a time that no calendar has."""
-    from google.protobuf.json_format import ParseDict, ParseError  # type: ignore[import-untyped]  # ships no types
+    from google.protobuf.json_format import ParseDict, ParseError
 
     try:
         ParseDict(predicate.model_dump(mode="json", by_alias=True, exclude_none=True), message)

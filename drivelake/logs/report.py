@@ -1,23 +1,115 @@
-"""What a log is found to hold, and what passes out of the readers. Belongs here: the types, the statistics of stamps.
+"""What a log is found to hold, and what passes out of the readers. Belongs here: the types, the statistics of stamps,
+what damage has cost.
 
-Never here: a format, a library that reads one, a file that is opened.
+Never here: a format, a library that reads one, a file that is opened, what is done about damage.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter
 
-__all__ = ["ChannelReport", "Leftovers", "LogBatch", "LogReport", "Stamps"]
+from drivelake.logs.findings import Findings
 
-FOLD_AT = 4096
-GAPS_MAX = 1 << 16
+__all__ = [
+    "ChannelReport",
+    "Leftovers",
+    "LogBatch",
+    "LogReport",
+    "Recovery",
+    "Stamps",
+    "recovered_share",
+    "recoveries",
+    "silences",
+    "unusable",
+]
+
+FOLD_AT = 1 << 14
+GAPS_MAX = 1 << 14
+GAP_MEDIANS = 5
+GAP_NS_MIN = 50_000_000
+JUMP_NS_MIN = 128_000_000
+SILENCE_PERIODS = 20
+SILENCE_NS_MIN = 1_000_000_000
+
+Verdict = Literal["sound", "salvaged", "lost"]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What of one channel could be read.
+
+    Attributes:
+        channel: topic, or name of the channel group.
+        expected: messages that the log promises; None where it promises none.
+        recovered: messages read.
+        lost: messages known to be lost; None where damage may have cost some and nothing tells how many.
+        why: what cost them, at most 8 sentences.
+    """
+
+    channel: str
+    expected: int | None
+    recovered: int
+    lost: int | None
+    why: tuple[str, ...]
+
+
+def recoveries(findings: Findings, messages: Mapping[str, int]) -> tuple[Recovery, ...]:
+    """What the findings of a log say about each of its channels.
+
+    Args:
+        findings: as the reader left them.
+        messages: readable ones by channel; a channel that only the findings know has none.
+    """
+    told = {sentence for reasons in findings.reasons.values() for sentence in reasons}
+    # what is bound to no channel may have cost any of them
+    anywhere = not told.issuperset(findings.sentences)
+    found = []
+    for name in sorted({*messages, *findings.expected, *findings.reasons}):
+        expected, recovered = findings.expected.get(name), messages.get(name, 0)
+        known, why = findings.lost.get(name, 0), tuple(findings.reasons.get(name, ()))
+        lost: int | None
+        if expected is not None:
+            lost = max(expected - recovered, known)
+        elif known:
+            lost = known
+        else:
+            lost = None if why or anywhere else 0
+        found.append(Recovery(name, expected, recovered, lost, why))
+    return tuple(found)
+
+
+def recovered_share(found: Iterable[Recovery]) -> float | None:
+    """Recovered of promised messages, 0 to 1, over the channels that promise some; None where none does."""
+    promising = [channel for channel in found if channel.expected]
+    expected = sum(channel.expected or 0 for channel in promising)
+    return sum(min(channel.recovered, channel.expected or 0) for channel in promising) / expected if expected else None
+
+
+def unusable(damage: Sequence[str], found: Collection[Recovery], keep_share: float) -> str:
+    """Why nothing of a damaged log may be used; empty for a sound one, and for one of which enough was recovered.
+
+    Args:
+        damage: what is wrong with the log.
+        found: what was recovered of its channels.
+        keep_share: the least share of the promised messages that is enough, 0 to 1. Where none were promised, any is.
+    """
+    if not damage:
+        return ""
+    recovered = sum(channel.recovered for channel in found)
+    share = recovered_share(found)
+    if not recovered:
+        return damage[0]
+    if share is not None and share < keep_share:
+        return f"{damage[0]} {share:.1%} of the promised messages could be read, at least {keep_share:.1%} are declared."
+    return ""
 
 
 @dataclass(frozen=True)
@@ -26,13 +118,22 @@ class ChannelReport:
 
     Attributes:
         name: topic, or name of the channel group.
-        type: schema of the message, ``mdf.group`` or ``can.frames``.
+        type: schema of the message, ``mdf.group`` or ``can.frames``; empty where damage hides it.
         messages: readable ones.
         first_ns: the earliest receive stamp, UTC ns; None without messages.
         last_ns: the latest receive stamp, UTC ns.
         rate_hz: one over the median gap between neighbours as logged, backward steps left out; None below two messages.
         gap_ms_max: the largest forward step between neighbours as logged.
         backward_steps: how many stamps run backwards.
+        gaps: forward steps longer than five times the median, and than 50 ms: at least four messages in a row are absent,
+            and the scheduling of no recorder explains it.
+        backward_ms_max: the largest backward step; None without one.
+        backward_jumps: backward steps of 128 ms or more, from where on NTP steps a clock and no longer slews it: the clock
+            was set back, or messages were logged far out of order. A clock set forward cannot be told from silence by one
+            stamp; it is counted as a gap.
+        expected: messages that the log promises; None where it promises none.
+        lost: as in :class:`Recovery`.
+        why: as in :class:`Recovery`.
     """
 
     name: str
@@ -43,6 +144,17 @@ class ChannelReport:
     rate_hz: float | None
     gap_ms_max: float | None
     backward_steps: int
+    gaps: int = 0
+    backward_ms_max: float | None = None
+    backward_jumps: int = 0
+    expected: int | None = None
+    lost: int | None = 0
+    why: tuple[str, ...] = ()
+
+    @property
+    def recovery(self) -> Recovery:
+        """The part of the report that speaks of damage."""
+        return Recovery(self.name, self.expected, self.messages, self.lost, self.why)
 
 
 @dataclass(frozen=True)
@@ -51,7 +163,7 @@ class LogReport:
 
     Attributes:
         name: path of the log inside its drive.
-        format: ``mcap``, ``mdf4``, ``mdf3``, or ``unknown`` when the first bytes are neither.
+        format: ``mcap``, ``mdf4``, ``mdf3``, ``rosbag1``, ``rosbag2``, or ``unknown`` when the first bytes are none of them.
         bytes: size of the file.
         channels: sorted by name; for a damaged log what can be read of them.
         damage: one sentence for each contradiction, with offsets and numbers.
@@ -70,17 +182,49 @@ class LogReport:
         """Whether nothing contradicts the format."""
         return not self.damage
 
+    @property
+    def messages(self) -> int:
+        """Readable messages of all channels."""
+        return sum(channel.messages for channel in self.channels)
+
+    @property
+    def recovered_share(self) -> float | None:
+        """As :func:`recovered_share` of its channels."""
+        return recovered_share(channel.recovery for channel in self.channels)
+
+    def unusable(self, keep_share: float) -> str:
+        """As :func:`unusable`."""
+        return unusable(self.damage, [channel.recovery for channel in self.channels], keep_share)
+
+    @property
+    def verdict(self) -> Verdict:
+        """``sound``; ``salvaged``: damage, and messages that can be read; ``lost``: damage, and none that can."""
+        if not self.damage:
+            return "sound"
+        return "salvaged" if self.messages else "lost"
+
     def as_dict(self) -> dict[str, JsonValue]:
-        """The report as JSON values, ``readable`` included."""
+        """The report as JSON values; ``readable``, ``verdict`` and ``recovered_share`` included."""
         return TypeAdapter(dict[str, JsonValue]).validate_python(
             {
                 **asdict(self),
-                "channels": [asdict(channel) for channel in self.channels],
+                "channels": [{**asdict(channel), "why": list(channel.why)} for channel in self.channels],
                 "damage": list(self.damage),
                 "notes": list(self.notes),
                 "readable": self.readable,
+                "verdict": self.verdict,
+                "recovered_share": self.recovered_share,
             }
         )
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, JsonValue]) -> LogReport:
+        """The report that :meth:`as_dict` told.
+
+        Raises:
+            pydantic.ValidationError: it is no report.
+        """
+        return TypeAdapter(cls).validate_python(told)
 
 
 class LogBatch(NamedTuple):
@@ -112,20 +256,46 @@ class Leftovers:
     frames: Counter[tuple[int, str, str]] = field(default_factory=Counter)
 
 
+def silences(channels: Iterable[ChannelReport]) -> list[str]:
+    """A note for each channel that begins long after, or ends long before, the log it stands in.
+
+    Long is more than 20 of its own periods and more than a second; channels below 10 messages have no rate to miss.
+    """
+    known = [channel for channel in channels if channel.first_ns is not None and channel.last_ns is not None]
+    if not known:
+        return []
+    first, last = min(c.first_ns or 0 for c in known), max(c.last_ns or 0 for c in known)
+    notes = []
+    for channel in known:
+        if channel.messages < 10 or not channel.rate_hz:
+            continue
+        long_ns = max(SILENCE_NS_MIN, SILENCE_PERIODS * 1e9 / channel.rate_hz)
+        late_ns, early_ns = (channel.first_ns or 0) - first, last - (channel.last_ns or 0)
+        if late_ns > long_ns:
+            notes.append(f"Channel {channel.name!r} begins {late_ns / 1e9:.1f} s after the log does.")
+        if early_ns > long_ns:
+            notes.append(f"Channel {channel.name!r} ends {early_ns / 1e9:.1f} s before the log does.")
+    return notes
+
+
 class Stamps:
     """Running statistics of the stamps of one channel, in memory that does not grow with the log.
 
-    The median gap is exact while a channel has at most 65,536 different gaps; beyond, gaps are rounded to the
+    Median and number of gaps are exact while a channel has at most 16,384 different gaps; beyond, gaps are rounded to the
     smallest power of two of nanoseconds that keeps their number below that.
     """
 
     def __init__(self) -> None:
-        self._pending: list[int] = []
+        self._parts: list[NDArray[np.int64]] = []
+        self._singles: list[int] = []
+        self._pending = 0
         self._previous: int | None = None
         self._first: int | None = None
         self._last: int | None = None
         self._count = 0
         self._backward = 0
+        self._backward_max = 0
+        self._jumps = 0
         self._gap_max: int | None = None
         self._shift = 0
         self._gaps: NDArray[np.int64] = np.empty(0, np.int64)
@@ -133,14 +303,20 @@ class Stamps:
 
     def add(self, stamp_ns: int) -> None:
         """One more message."""
-        self._pending.append(stamp_ns)
-        if len(self._pending) >= FOLD_AT:
+        self._singles.append(stamp_ns)
+        self._pending += 1
+        if self._pending >= FOLD_AT:
             self._fold()
 
     def extend(self, stamps_ns: NDArray[np.int64]) -> None:
         """More messages, in the order they were logged."""
-        self._fold()
-        self._take(stamps_ns)
+        self._close_singles()
+        self._pending += len(stamps_ns)
+        whole = self._pending >= FOLD_AT
+        # what waits is copied: readers use their buffers again
+        self._parts.append(stamps_ns if whole else stamps_ns.copy())
+        if whole:
+            self._fold()
 
     def report(self, name: str, kind: str) -> ChannelReport:
         """What was seen so far."""
@@ -155,34 +331,52 @@ class Stamps:
             rate_hz=None if not median else 1e9 / median,
             gap_ms_max=None if self._gap_max is None else self._gap_max / 1e6,
             backward_steps=self._backward,
+            gaps=0 if median is None else self._longer_than(max(GAP_MEDIANS * median, GAP_NS_MIN)),
+            backward_ms_max=self._backward_max / 1e6 if self._backward else None,
+            backward_jumps=self._jumps,
         )
 
+    def _close_singles(self) -> None:
+        if self._singles:
+            self._parts.append(np.array(self._singles, np.int64))
+            self._singles.clear()
+
     def _fold(self) -> None:
-        self._take(np.array(self._pending, np.int64))
-        self._pending.clear()
+        self._close_singles()
+        # a huge part is taken in slices: its gaps are sorted, and so need as much memory again
+        for part in [np.concatenate(self._parts)] if len(self._parts) > 1 else self._parts:
+            for start in range(0, len(part), 1 << 18):
+                self._take(part[start : start + (1 << 18)])
+        self._parts.clear()
+        self._pending = 0
 
     def _take(self, stamps: NDArray[np.int64]) -> None:
-        if not len(stamps):
-            return
         low, high = int(stamps.min()), int(stamps.max())
         self._first = low if self._first is None else min(self._first, low)
         self._last = high if self._last is None else max(self._last, high)
         self._count += len(stamps)
-        gaps = np.diff(stamps) if self._previous is None else np.diff(stamps, prepend=np.int64(self._previous))
+        steps = np.diff(stamps) if self._previous is None else np.diff(stamps, prepend=np.int64(self._previous))
         self._previous = int(stamps[-1])
-        self._backward += int((gaps < 0).sum())
-        forward = gaps[gaps >= 0]
-        if len(forward):
-            self._gap_max = max(self._gap_max or 0, int(forward.max()))
-            self._count_gaps(forward >> self._shift, np.ones(len(forward), np.int64))
+        if not len(steps):
+            return
+        if int(steps.min()) < 0:
+            backward = steps[steps < 0]
+            self._backward += len(backward)
+            self._backward_max = max(self._backward_max, -int(backward.min()))
+            self._jumps += int((backward <= -JUMP_NS_MIN).sum())
+            steps = steps[steps >= 0]
+        if len(steps):
+            self._gap_max = max(self._gap_max or 0, int(steps.max()))
+            self._count_gaps(*np.unique(steps >> self._shift, return_counts=True))
 
     def _count_gaps(self, gaps: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         """Merge counted gaps, and coarsen all of them while they are too many."""
         gaps, counts = np.concatenate((self._gaps, gaps)), np.concatenate((self._gap_counts, counts))
+        order = np.argsort(gaps, kind="stable")
+        gaps, counts = gaps[order], counts[order]
         while True:
-            self._gaps, place = np.unique(gaps, return_inverse=True)
-            self._gap_counts = np.zeros(len(self._gaps), np.int64)
-            np.add.at(self._gap_counts, place, counts)
+            starts = np.flatnonzero(np.diff(gaps, prepend=gaps[0] - 1))
+            self._gaps, self._gap_counts = gaps[starts], np.add.reduceat(counts, starts)
             if len(self._gaps) <= GAPS_MAX:
                 return
             self._shift += 1
@@ -196,3 +390,7 @@ class Stamps:
         ends = np.cumsum(self._gap_counts)
         low, high = (int(self._gaps[np.searchsorted(ends, rank, side="right")]) for rank in ((total - 1) // 2, total // 2))
         return (low + high) / 2 * (1 << self._shift)
+
+    def _longer_than(self, bound_ns: float) -> int:
+        """How many gaps exceed a bound."""
+        return int(self._gap_counts[self._gaps * float(1 << self._shift) > bound_ns].sum())

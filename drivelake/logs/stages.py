@@ -1,6 +1,6 @@
-"""The stages raw_logs and signals: landing a drive's files, and turning its sound logs into tables.
+"""The stages raw_logs and signals: landing a drive's files, and turning what is sound of its logs into tables.
 
-Belongs here: what is copied, registered, quarantined. Never here: parsing a format (the readers do).
+Belongs here: what is copied, registered, salvaged, quarantined. Never here: parsing a format (the readers do).
 """
 
 from __future__ import annotations
@@ -8,23 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from drivelake.catalogue import Catalogue, drive_files, signature
-from drivelake.declaration import matches
+from drivelake.declaration import Ingest, matches
 from drivelake.errors import EmptyDrive, InputError, LogDamaged
 from drivelake.lake import Lake, Version
-from drivelake.logs import inspect_log, is_log, write_signals
+from drivelake.logs import LOG_SUFFIXES, Caps, LogReport, in_readers, is_log, write_signals
 from drivelake.manifest import CHUNK_BYTES, Reference, hash_file
 from drivelake.stage import Made, Progress, Recipe, Stage
 
 __all__ = ["RAW_LOGS", "SIGNALS", "RawLogs", "Signals", "log_paths"]
 
 SIDECAR = "drive.yaml"
-READERS = ("asammdf", "cantools", "mcap", "mcap-ros2-support", "pyarrow", "numpy")
+READERS = ("asammdf", "cantools", "deflate", "lz4", "mcap", "numba", "numpy", "pyarrow", "rosbags", "zstandard")
 
 
 class Sidecar(BaseModel):
@@ -36,15 +37,19 @@ class Sidecar(BaseModel):
 
 
 class RawLogs(Stage):
-    """A drive's files as they landed, hashed, with a health report a log; a damaged log is quarantined, the rest goes on."""
+    """A drive's files as they landed, hashed, with a health report a log.
+
+    A damaged log of which too little can be read is quarantined; the rest goes on.
+    """
 
     asset = "raw_logs"
-    code_version = "1"
+    code_version = "2"
     tools = READERS
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:  # noqa: ARG002 - every stage
         """Nothing in the lake goes in; what stands in the inbox decides. A drive gone from there keeps its versions."""
-        return Recipe(parameters={"copy_up_to_mb": lake.declaration.ingest.copy_up_to_mb})
+        ingest = lake.declaration.ingest
+        return Recipe(parameters={"copy_up_to_mb": ingest.copy_up_to_mb, **_reading(ingest)})
 
     def changed_outside(self, lake: Lake, partition: str) -> str | None:
         """A file of the drive was replaced since it landed; a drive gone from the inbox has not changed."""
@@ -57,45 +62,48 @@ class RawLogs(Stage):
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:  # noqa: ARG002 - every stage
         """Copy or register each file while hashing it, then read every log to its end."""
         lake.declaration.rig_of(partition)  # a drive that no rig names would only fail later
+        ingest = lake.declaration.ingest
         folder = lake.drive_folder(partition)
         before = signature(folder)
         files = drive_files(folder)
         if not any(is_log(path) for path in files):
             raise EmptyDrive(
-                f"Drive {partition!r} holds {len(files)} file(s) and no log (.mcap, .mf4, .mdf).",
+                f"Drive {partition!r} holds {len(files)} file(s) and no log ({', '.join(sorted(LOG_SUFFIXES))}).",
                 next_step=f"put its logs into {folder}, or remove the folder",
             )
-        limit = lake.declaration.ingest.copy_up_to_mb * 1e6
-        reports: dict[str, JsonValue] = {}
         references: list[Reference] = []
-        quarantined: dict[str, JsonValue] = {}
+        paths: dict[str, Path] = {}
         for path in files:
             name = path.relative_to(folder).as_posix()
-            read = path
+            paths[name] = path
             try:
-                if path.stat().st_size > limit:
+                if path.stat().st_size > ingest.copy_up_to_mb * 1e6:
                     size, digest = hash_file(path)
                     references.append(Reference(path=f"logs/{name}", bytes=size, sha256=digest, uri=f"inbox:{partition}/{name}"))
                 else:
-                    read = out / "logs" / name
-                    _copy(path, read)
+                    paths[name] = out / "logs" / name
+                    _copy(path, paths[name])
             except OSError as error:
                 raise InputError(f"{path} cannot be read: {error}.", next_step="check its rights and the disk") from None
-            if is_log(path):
-                report = inspect_log(read, name=name)
-                reports[name] = report.as_dict()
-                if report.damage:
-                    quarantined[name] = report.damage[0]
-                    progress(f"quarantined {name}: {report.damage[0]}")
+        logs = sorted(name for name in paths if is_log(Path(name)))
+        try:
+            reports = in_readers(logs, lambda reader, name: reader.inspect(paths[name], name=name), _caps(ingest))
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be read: {error.strerror}.", next_step="check the disk") from None
         sidecar = _sidecar(folder / SIDECAR)
         if signature(folder) != before:
             raise InputError(
                 f"Drive {partition!r} changed while it was read.",
                 next_step="wait until its transfer ends; it will be tried again",
             )
-        health: dict[str, JsonValue] = {"logs": reports, "quarantined": quarantined}
-        (out / "health.json").write_text(json.dumps(health, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        facts = {"logs": len(reports), "quarantined": quarantined, **sidecar}
+        quarantined = {r.name: reason for r in reports if (reason := r.unusable(ingest.keep_salvaged_share))}
+        salvaged = {r.name: r.damage[0] for r in reports if r.damage and r.name not in quarantined}
+        for name, reason in quarantined.items():
+            progress(f"quarantined {name}: {reason}")
+        for name, reason in salvaged.items():
+            progress(f"salvaged {name}: {reason}")
+        _write_health(out, reports, quarantined, salvaged)
+        facts = {"logs": len(reports), "quarantined": quarantined, "salvaged": salvaged, **sidecar}
         return Made(facts=facts, references=tuple(references), note=before)
 
     def published(self, lake: Lake, version: Version, made: Made) -> None:
@@ -105,32 +113,45 @@ class RawLogs(Stage):
 
 
 class Signals(Stage):
-    """One table a topic or channel group of the drive's sound logs; pictures as pointers into them."""
+    """One table a topic or channel group of what is sound of the drive's logs; pictures as pointers into them."""
 
     asset = "signals"
-    code_version = "1"
+    code_version = "2"
     tools = READERS
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
         """The drive's raw logs, and which of its files are CAN databases."""
         _, rig = lake.declaration.rig_of(partition)
         raw = lake.head("raw_logs", partition)
-        return Recipe(parameters={"databases": list(rig.databases)}, inputs=(raw,))
+        return Recipe(parameters={"databases": list(rig.databases), **_reading(lake.declaration.ingest)}, inputs=(raw,))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
-        """Read every sound log once, in batches."""
+        """Read every log that is not quarantined once, in batches."""
         raw = recipe.input("raw_logs")
+        ingest = lake.declaration.ingest
         _, rig = lake.declaration.rig_of(partition)
         with lake.scratch(f"view-{partition}") as scratch:
             paths = log_paths(lake, raw, scratch)
             quarantined = _texts(raw.manifest.facts["quarantined"])
-            sound = {name: path for name, path in paths.items() if is_log(path) and name not in quarantined}
-            databases = [p for name, p in sorted(paths.items()) if any(matches(name, glob) for glob in rig.databases)]
-            index = write_signals(sound, out, databases=databases, quarantined=quarantined)
+            index = write_signals(
+                {name: path for name, path in paths.items() if is_log(path)},
+                out,
+                databases=[p for name, p in sorted(paths.items()) if any(matches(name, glob) for glob in rig.databases)],
+                quarantined=quarantined,
+                keep_salvaged_share=ingest.keep_salvaged_share,
+                caps=_caps(ingest),
+            )
         tables = index["tables"]
         rows = sum(table["rows"] for table in tables)
         progress(f"{len(tables)} tables, {rows} rows")
-        return Made(facts={"tables": len(tables), "rows": rows, "quarantined": [q["log"] for q in index["quarantined"]]})
+        return Made(
+            facts={
+                "tables": len(tables),
+                "rows": rows,
+                "quarantined": [entry["log"] for entry in index["quarantined"]],
+                "salvaged": [entry["log"] for entry in index["salvaged"]],
+            }
+        )
 
 
 def log_paths(lake: Lake, raw: Version, view: Path) -> dict[str, Path]:
@@ -156,6 +177,29 @@ def log_paths(lake: Lake, raw: Version, view: Path) -> dict[str, Path]:
             )
         paths[reference.path.removeprefix("logs/")] = path
     return paths
+
+
+def _reading(ingest: Ingest) -> dict[str, float]:
+    """What of the declaration decides which logs can be read, and which of the damaged ones are used."""
+    return {
+        "keep_salvaged_share": ingest.keep_salvaged_share,
+        "reader_memory_mb": ingest.reader_memory_mb,
+        "reader_seconds": ingest.reader_seconds,
+        "reader_seconds_per_gb": ingest.reader_seconds_per_gb,
+    }
+
+
+def _caps(ingest: Ingest) -> Caps:
+    return Caps(memory_mb=ingest.reader_memory_mb, seconds=ingest.reader_seconds, seconds_per_gb=ingest.reader_seconds_per_gb)
+
+
+def _write_health(out: Path, reports: Sequence[LogReport], quarantined: dict[str, str], salvaged: dict[str, str]) -> None:
+    health = {
+        "logs": {report.name: report.as_dict() for report in reports},
+        "quarantined": quarantined,
+        "salvaged": salvaged,
+    }
+    (out / "health.json").write_text(json.dumps(health, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _copy(source: Path, target: Path) -> None:

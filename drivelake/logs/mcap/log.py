@@ -1,87 +1,197 @@
 """MCAP logs: their report and their tables.
 
-Belongs here: what the pass over an MCAP file becomes. Never here: framing and checksums (mcap_walk), messages (ros2).
+Belongs here: what the pass over an MCAP file becomes. Never here: records, checksums, messages.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
-from drivelake.errors import LogDamaged, UnsupportedLog
-from drivelake.logs.mcap.records import RESTORE
-from drivelake.logs.mcap.walk import McapWalk
+import numpy as np
+import pyarrow as pa
+from mcap.opcode import Opcode
+from numpy.typing import NDArray
+
+from drivelake.errors import UnsupportedLog
+from drivelake.logs.findings import Findings
+from drivelake.logs.mcap.content import FIELDS_SIZE, HEAD, groups
+from drivelake.logs.mcap.framing import Frame
+from drivelake.logs.mcap.records import parse_attachment
+from drivelake.logs.mcap.walk import McapWalk, Messages
+from drivelake.logs.messages.block import Channel, MessageBlock
+from drivelake.logs.messages.table import Table, open_table, unsupported_reason
 from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
-from drivelake.logs.messages.ros2 import Rows, open_rows, unsupported_reason
 
 __all__ = ["inspect_mcap", "read_mcap"]
 
 # A batch ends here even with fewer rows, so that long sequences cannot fill the memory.
 BATCH_BYTES = 8 << 20
+STAMPS_AT_ONCE = 1 << 16
+LISTED_MAX = 8
 
 
-def inspect_mcap(path: Path, damaged: Callable[[str], None]) -> tuple[tuple[ChannelReport, ...], tuple[str, ...]]:
-    """Channels and notes of an MCAP file; contradictions go to ``damaged``."""
-    walk = McapWalk(path, damaged)
-    stamps: dict[str, Stamps] = {}
-    for message in walk.messages():
-        stamps.setdefault(walk.names[message.channel_id], Stamps()).add(message.log_ns)
-    kinds, notes = {}, {}
-    for number, name in walk.names.items():
-        channel = walk.channels[number]
-        schema = walk.schemas.get(channel.schema_id)
-        kinds[name] = schema.name if schema else ""
-        if reason := unsupported_reason(channel, schema):
-            notes[name] = f"Channel {name!r} has no table: {reason}."
-    reports = tuple(stamps.get(name, Stamps()).report(name, kinds[name]) for name in sorted(kinds))
-    return reports, tuple(notes[name] for name in sorted(notes))
+def inspect_mcap(path: Path, findings: Findings) -> tuple[str, tuple[ChannelReport, ...]]:
+    """Format and channels of an MCAP file. Reads every byte and verifies every checksum.
 
-
-def read_mcap(path: Path, *, wanted: Callable[[str], bool], batch_rows: int, leftovers: Leftovers | None) -> Iterator[LogBatch]:
-    """The tables of an MCAP file; a channel without messages gives one empty batch.
+    Args:
+        path: the file.
+        findings: told every contradiction, what has no table, and what else the file holds.
 
     Raises:
-        LogDamaged: at the first contradiction.
+        LogDamaged: at the first contradiction, if the findings are strict.
+    """
+    walk = McapWalk(path, findings)
+    stamps: dict[str, _Pending] = defaultdict(_Pending)
+    attached: list[str] = []
+    for event in walk.events():
+        if isinstance(event, Messages):
+            for number, block in _blocks(walk, event):
+                stamps[walk.declared.names[number]].add(block.log_ns)
+        elif isinstance(event, Frame) and event.opcode == Opcode.ATTACHMENT:
+            found = parse_attachment(walk.view[event.start : event.end], event.offset, content=False)
+            attached.append(f"{found.name!r} ({found.media_type}, record of {event.end - event.offset} bytes)")
+    described = {walk.declared.names[number]: walk.declared.described(number) for number in reversed(walk.declared.names)}
+    for name in sorted(described):
+        if reason := unsupported_reason(described[name]):
+            findings.note(f"Channel {name!r} has no table: {reason}.")
+    if attached:
+        more = f" and {len(attached) - LISTED_MAX} more" if len(attached) > LISTED_MAX else ""
+        findings.note(f"{len(attached)} attachments are in no table: {', '.join(attached[:LISTED_MAX])}{more}.")
+    if count := walk.ledger.records[Opcode.METADATA]:
+        findings.note(f"{count} metadata records are in no table.")
+    return "mcap", tuple(stamps[name].report(name, described[name].schema_name) for name in sorted(described))
+
+
+def read_mcap(
+    path: Path,
+    *,
+    wanted: Callable[[str], bool],
+    batch_rows: int,
+    leftovers: Leftovers | None,
+    findings: Findings,
+    threads: int = 1,
+) -> Iterator[LogBatch]:
+    """The tables of an MCAP file; a channel without messages gives one empty batch.
+
+    Chunks without a message of a wanted channel stay closed where a sound summary says so, and then neither their checksums
+    nor that of the data section are verified; :func:`inspect_mcap` verifies all of them.
+
+    Args:
+        path: the file.
+        wanted: asked for the name of every table, whether it is read.
+        batch_rows: the most rows of a batch.
+        leftovers: takes the reason where a wanted channel has no table.
+        findings: told every contradiction; rows are given of what is sound.
+        threads: how many decompress; the batches do not depend on it.
+
+    Raises:
+        LogDamaged: at the first contradiction, if the findings are strict.
         UnsupportedLog: a wanted channel has no table, and there are no ``leftovers`` to say so.
     """
-    walk = McapWalk(path, _raise)
-    tables: dict[str, Rows | None] = {}
+    walk = McapWalk(path, findings, wanted=wanted, threads=threads)
+    tables: dict[str, Table | None] = {}
     silent: set[str] = set()
 
-    def table(number: int) -> Rows | None:
-        name = walk.names[number]
+    def table(number: int) -> Table | None:
+        name = walk.declared.names[number]
         if name not in tables:
-            tables[name] = _open(walk, number, leftovers) if wanted(name) else None
+            tables[name] = _open(walk.declared.described(number), leftovers, findings) if wanted(name) else None
             silent.add(name)
         return tables[name]
 
-    for message in walk.messages():
-        rows = table(message.channel_id)
-        if rows is None:
+    for event in walk.events():
+        if not isinstance(event, Messages):
             continue
-        rows.add(message)
-        if len(rows) >= batch_rows or rows.bytes >= BATCH_BYTES:
-            name = walk.names[message.channel_id]
-            silent.discard(name)
-            yield LogBatch(name, rows.type, rows.take())
-    for number in walk.names:
+        for number, block in _blocks(walk, event):
+            if (rows := table(number)) is not None:
+                for batch in _add(rows, block, batch_rows):
+                    silent.discard(rows.channel)
+                    yield LogBatch(rows.channel, rows.type, batch)
+    for number in walk.declared.names:
         table(number)
     for name, rest in tables.items():
-        if rest is not None and (len(rest) or name in silent):
+        if rest is not None and (rest.rows or name in silent):
             yield LogBatch(name, rest.type, rest.take(), last=True)
 
 
-def _open(walk: McapWalk, number: int, leftovers: Leftovers | None) -> Rows | None:
-    channel = walk.channels[number]
+def _open(channel: Channel, leftovers: Leftovers | None, findings: Findings) -> Table | None:
     try:
-        return open_rows(channel, walk.schemas.get(channel.schema_id))
+        return open_table(channel, findings)
     except UnsupportedLog as error:
         if leftovers is None:
             raise
-        leftovers.unsupported[walk.names[number]] = error.message
+        leftovers.unsupported[channel.name] = error.message
         return None
 
 
-def _raise(sentence: str) -> NoReturn:
-    raise LogDamaged(sentence, next_step=RESTORE)
+def _blocks(walk: McapWalk, messages: Messages) -> Iterator[tuple[int, MessageBlock]]:
+    """The messages by table, each with the id of a channel of it; channels that share a table are joined by place."""
+    heads, offsets = messages.heads, messages.offsets
+    runs: dict[str, tuple[int, list[slice]]] = {}
+    for number, run in groups(heads["channel"]):
+        runs.setdefault(walk.declared.names[number], (number, []))[1].append(run)
+    columns = (
+        offsets + HEAD.itemsize,
+        heads["length"].astype(np.int64) - FIELDS_SIZE,
+        np.ascontiguousarray(heads["log_ns"]),
+        np.ascontiguousarray(heads["publish_ns"]),
+    )
+    for number, (first, *others) in runs.values():
+        chosen: slice | NDArray[np.int64] = first
+        if others:
+            rows = np.concatenate([np.arange(run.start, run.stop) for run in (first, *others)])
+            chosen = rows[np.argsort(offsets[rows])]
+        starts, lengths, log_ns, publish_ns = (column[chosen] for column in columns)
+        yield number, MessageBlock(messages.buffer, starts, lengths, log_ns, publish_ns, messages.chunk, messages.origin)
+
+
+def _add(table: Table, block: MessageBlock, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Messages into their table; batches where it is full."""
+    begin, count = 0, len(block.starts)
+    if len(block.buffer) <= BATCH_BYTES and table.rows + count < batch_rows:
+        table.add(block)
+        if table.bytes >= BATCH_BYTES:
+            yield table.take()
+        return
+    filled = np.cumsum(block.lengths)
+    while begin < count:
+        behind = int(filled[begin - 1]) if begin else 0
+        by_bytes = int(np.searchsorted(filled, behind + BATCH_BYTES)) + 1
+        part = slice(begin, min(count, by_bytes, begin + batch_rows - table.rows))
+        table.add(
+            block._replace(
+                starts=block.starts[part],
+                lengths=block.lengths[part],
+                log_ns=block.log_ns[part],
+                publish_ns=block.publish_ns[part],
+            )
+        )
+        begin = part.stop
+        if table.rows >= batch_rows or table.bytes >= BATCH_BYTES:
+            yield table.take()
+
+
+class _Pending:
+    """Stamps of one channel, handed on many at a time, since most chunks hold few of a channel."""
+
+    def __init__(self) -> None:
+        self._stamps = Stamps()
+        self._pending: list[NDArray[np.int64]] = []
+        self._count = 0
+
+    def add(self, stamps_ns: NDArray[np.int64]) -> None:
+        self._pending.append(stamps_ns)
+        self._count += len(stamps_ns)
+        if self._count >= STAMPS_AT_ONCE:
+            self._fold()
+
+    def report(self, name: str, kind: str) -> ChannelReport:
+        self._fold()
+        return self._stamps.report(name, kind)
+
+    def _fold(self) -> None:
+        if self._pending:
+            self._stamps.extend(np.concatenate(self._pending))
+        self._pending, self._count = [], 0

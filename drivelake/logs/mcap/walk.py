@@ -1,316 +1,420 @@
-"""One pass over the records of an MCAP file, chunk by chunk, checking everything that the format lets one check.
+"""One pass over an MCAP file, chunk by chunk, checking everything that the format lets one check.
 
-Belongs here: framing, checksums of sections, indexes against what they index.
-Never here: decompression (mcap_records), what a message says, tables, statistics of channels.
+Belongs here: what records mean for each other: indexes, checksums of sections, what damage costs.
+Never here: framing, decompression, the search for messages, what a message says, tables, statistics of channels.
 
 Format: https://mcap.dev/spec. The pass runs from the first byte to the last, so files without summary, index or chunks
-need no second way of reading. Memory: one record, and one decompressed chunk.
+need no second way of reading. Memory: the file is mapped and let go of behind the pass; one chunk is held decompressed, and
+what other threads decompress ahead.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
+import deflate
+import numpy as np
 from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, MessageIndex, Schema, Statistics
+from mcap.records import (
+    AttachmentIndex,
+    Channel,
+    DataEnd,
+    Footer,
+    Header,
+    Metadata,
+    MetadataIndex,
+    Schema,
+    Statistics,
+)
+from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
-from drivelake.logs.mcap.records import FRAME, MAGIC, open_chunk, parse
+from drivelake.logs.findings import Findings
+from drivelake.logs.mcap.ahead import Group, Item, ahead, grouped
+from drivelake.logs.mcap.content import Content, Index, agreed, by_index, by_scan, disagreeing, groups, of_messages, sparse
+from drivelake.logs.mcap.declarations import Declarations
+from drivelake.logs.mcap.framing import Broken, Frame, Stretch, frames, mapped
+from drivelake.logs.mcap.ledger import Ledger
+from drivelake.logs.mcap.losses import Losses
+from drivelake.logs.mcap.records import FRAME, MAGIC, name_of, parse, parse_attachment, parse_chunk_index, parse_index
+from drivelake.logs.mcap.summary import read_summary
 
-__all__ = ["McapWalk", "Message"]
+__all__ = ["McapWalk", "Messages"]
 
-NAMES = {opcode.value: opcode.name for opcode in Opcode}
-MESSAGE_HEAD = struct.Struct("<HIQQ")
-BLOCK_BYTES = 1 << 20
+RELEASE_BYTES = 16 << 20
 STAMP_MAX_NS = (1 << 63) - 1
+DATA_ONLY = {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA}
 
 
-class _Cut(Exception):
-    """The framing is lost and the pass ends; the text is the sentence of the report. Never leaves this module."""
-
-
-class Message(NamedTuple):
-    """One message and where its data stands.
+class Messages(NamedTuple):
+    """Messages that stand in one buffer.
 
     Attributes:
-        channel_id: key into :attr:`McapWalk.channels`.
-        log_ns: receive stamp, UTC ns.
-        publish_ns: publish stamp, UTC ns.
-        data: the encoded message; valid until the next message is asked for.
-        chunk: file offset of the chunk record, or -1 outside of chunks.
-        offset: of ``data`` inside the decompressed chunk, or inside the file.
+        buffer: (bytes,) uint8, a decompressed chunk or a stretch of the file; valid until the next event is asked for.
+        heads: (n,) :data:`~drivelake.logs.mcap.content.HEAD`, sorted by channel, then by place.
+        offsets: (n,) int64, where each record begins in ``buffer``.
+        chunk: file offset of the chunk, -1 outside of chunks.
+        origin: file offset of ``buffer`` outside of chunks, 0 for a chunk.
     """
 
-    channel_id: int
-    log_ns: int
-    publish_ns: int
-    data: memoryview
+    buffer: NDArray[np.uint8]
+    heads: NDArray[np.void]
+    offsets: NDArray[np.int64]
     chunk: int
-    offset: int
+    origin: int
 
-    @property
-    def place(self) -> str:
-        """Where the data stands, for sentences."""
-        return f"byte {self.offset}" + (f" of the chunk at offset {self.chunk}" if self.chunk >= 0 else "")
+    def place(self, offset: int) -> str:
+        """Where a record stands, for sentences."""
+        return f"byte {offset + self.origin}" + (f" of the chunk at offset {self.chunk}" if self.chunk >= 0 else "")
 
 
 class McapWalk:
-    """The pass. Iterate :meth:`messages`; the other attributes fill while it runs.
+    """The pass. Iterate :meth:`events`; the other attributes fill while it runs.
 
     Args:
         path: the file.
-        damaged: told every contradiction, one sentence each. It may raise to stop there; when it returns, the pass goes
-            on behind a damaged chunk, and ends where the framing is lost.
+        findings: told every contradiction. If it does not raise, the pass goes on with what is sound behind it.
+        wanted: whether the messages of a table are asked for. Chunks that hold none of them, as the summary says it, stay
+            closed if the summary's CRC-32 is right and it repeats every channel: their checksums, and that of the data
+            section, are then not verified. None opens everything.
+        threads: how many decompress.
 
     Attributes:
-        schemas: by id.
-        channels: by id, in the order they were declared.
-        names: table name by channel id: the topic, with ``#2`` and so on where a topic is declared again with another
-            schema or encoding.
-        counts: readable messages by channel id.
+        view: the file.
+        declared: schemas, channels and the names of their tables.
+        ledger: what was read.
     """
 
-    def __init__(self, path: Path, damaged: Callable[[str], None]) -> None:
-        self.schemas: dict[int, Schema] = {}
-        self.channels: dict[int, Channel] = {}
-        self.names: dict[int, str] = {}
-        self.counts: Counter[int] = Counter()
-        self._path = path
-        self._size = path.stat().st_size
-        self._damaged = damaged
-        self._records: Counter[int] = Counter()
-        self._kinds: dict[str, list[tuple[str, bytes, str]]] = {}
-        self._chunks: dict[int, int] = {}
-        self._chunk_entries: dict[int, list[tuple[int, int]]] | None = None
+    def __init__(self, path: Path, findings: Findings, *, wanted: Callable[[str], bool] | None = None, threads: int = 1) -> None:
+        self._map = mapped(path)
+        self.view = memoryview(self._map or b"")
+        self.ledger = Ledger(findings.damaged)
+        self._findings = findings
+        self._wanted = wanted
+        self._threads = threads
+        self._whole = np.frombuffer(self.view, np.uint8)
+        self._summary = read_summary(self.view)
+        self._losses = losses = Losses()
+        # the function must not hold this walk: a circle would keep the file mapped until it is collected
+        self.declared = Declarations(findings.damaged, self._summary.schemas, self._summary.channels, lambda: losses.incomplete)
         self._statistics: Statistics | None = None
-        self._summary_start: int | None = None
-        self._offset = 0
-        self._crc = 0
-        self._file: BinaryIO
+        self._data_end: int | None = None
+        self._crc = self._summed = self._released = 0
+        self._closed: set[int] = set()
+        self._trusted: bool | None = None
 
-    def messages(self) -> Iterator[Message]:
-        """Every readable message, in file order."""
-        with self._path.open("rb") as self._file:
+    def events(self) -> Iterator[Messages | Schema | Channel | Frame]:
+        """Declarations and messages in file order; header, attachments and metadata as verified frames."""
+        items = grouped(self.view, frames(self.view, self._summary.known), self._opens)
+        first = True
+        for item in ahead(self.view, items, self._threads):
+            if first and not isinstance(item, Broken) and not (isinstance(item, Frame) and item.opcode == Opcode.HEADER):
+                self._findings.damaged(f"The first record, at offset {len(MAGIC)}, is no header.")
+            first = False
+            yield from self._item(item)
+        yield from self._settle()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing says that the bytes outside of chunks are damaged.
+
+        Their one checksum is that of the data section. Where it is wrong, nothing tells which of them are sound.
+        """
+        if self._trusted is None:
+            end, declared = self._summary.data_end, self._summary.data_crc
+            self._trusted = not declared or end is None or self._crc_until(end) == declared
+        return self._trusted
+
+    def _crc_until(self, end: int) -> int:
+        """CRC-32 of the file's first bytes, which are let go of again."""
+        crc = 0
+        for begin in range(0, end, RELEASE_BYTES):
+            size = min(RELEASE_BYTES, end - begin)
+            crc = deflate.crc32(self.view[begin : begin + size], crc)
+            if self._map:
+                self._map.madvise(mmap.MADV_DONTNEED, begin, size)
+        return crc
+
+    def _opens(self, chunk: Frame) -> bool:
+        """Whether a chunk holds messages that are asked for, or may."""
+        ids = self._summary.chunk_channels.get(chunk.offset)
+        if self._wanted is None or ids is None or not self._summary.complete:
+            return True
+        channels = [self._summary.channels.get(i) for i in sorted(ids)]
+        return any(channel is None or self._wanted(channel.topic) for channel in channels)
+
+    def _item(self, item: Item) -> Iterator[Messages | Schema | Channel | Frame]:
+        if isinstance(item, Group):
+            yield from self._chunk(item)
+            self._pass_over(item.indexes[-1].end if item.indexes else item.chunk.end)
+        elif isinstance(item, Stretch):
+            yield from self._stretch(item)
+            self._pass_over(item.end)
+        elif isinstance(item, Broken):
+            if self._data_end is None:
+                self._losses.unknown(item.sentence)
+            self._findings.damaged(item.sentence)
+            self._pass_over(item.end)
+        else:
+            self.ledger.passed(item)
             try:
-                yield from self._walk()
-            except _Cut as cut:
-                self._damaged(str(cut))
+                yield from self._record(item)
+            except LogDamaged as damage:
+                self._findings.damaged(damage.message)
+            self._pass_over(item.end)
 
-    def _take(self, size: int, what: str) -> bytes:
-        data = self._file.read(size)
-        if len(data) < size:
-            raise _Cut(f"The file ends at offset {self._offset + len(data)}, {size - len(data)} bytes into {what} are missing.")
-        self._offset += size
-        self._crc = zlib.crc32(data, self._crc)
-        return data
+    def _pass_over(self, end: int) -> None:
+        """Sum what was passed, where that will be compared, and let go of the pages behind."""
+        if self._summary.data_crc and not self._closed and self._data_end is None:
+            self._crc = deflate.crc32(self.view[self._summed : end], self._crc)
+            self._summed = end
+        if self._map and end - self._released > 2 * RELEASE_BYTES:
+            behind = (end - RELEASE_BYTES) & -mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, self._released, behind - self._released)
+            self._released = behind
 
-    def _walk(self) -> Iterator[Message]:
-        if (magic := self._take(8, "the magic")) != MAGIC:
-            raise _Cut(f"The file begins with {magic!r}, expected the MCAP magic {MAGIC!r}.")
-        while True:
-            offset, crc = self._offset, self._crc
-            if offset == self._size:
-                raise _Cut(f"The file ends at offset {offset} without a footer: it was cut short.")
-            opcode, length = FRAME.unpack(self._take(FRAME.size, f"the record at offset {offset}"))
-            name = NAMES.get(opcode, f"0x{opcode:02x}")
-            if length > self._size - self._offset:
-                raise _Cut(
-                    f"The {name} record at offset {offset} needs {length} bytes, "
-                    f"the file ends {self._size - self._offset} bytes into it: it was cut short or its length is wrong."
-                )
-            self._records[opcode] += 1
-            if opcode == Opcode.ATTACHMENT:
-                self._attachment(offset, length)
-            elif opcode == Opcode.FOOTER:
-                crc = self._crc
-                self._footer(offset, self._take(length, name), crc)
-                return
-            else:
-                yield from self._record(opcode, offset, self._take(length, name), crc)
-
-    def _record(self, opcode: int, offset: int, body: bytes, crc: int) -> Iterator[Message]:
-        """Any record of the data or summary section; ``crc`` covers the bytes before it."""
+    def _chunk(self, group: Group) -> Iterator[Messages | Schema | Channel]:
+        frame = group.chunk
+        self.ledger.passed(frame)
+        self._only_in_data(frame)
+        indexes = self._indexes(group)
+        if group.open is None:
+            self._closed.update(self._summary.chunk_channels[frame.offset])
+            self._losses.incomplete = True
+            return
         try:
-            if opcode == Opcode.CHUNK:
-                yield from self._chunk(offset, body)
-            elif opcode == Opcode.MESSAGE:
-                if message := self._message(memoryview(body), -1, offset + FRAME.size):
-                    yield message
-            elif opcode == Opcode.MESSAGE_INDEX:
-                self._message_index(offset, parse(MessageIndex, body, offset))
-            elif opcode == Opcode.CHUNK_INDEX:
-                self._chunk_index(offset, parse(ChunkIndex, body, offset))
-            elif opcode == Opcode.STATISTICS:
-                self._statistics = parse(Statistics, body, offset)
-            elif opcode == Opcode.DATA_END:
-                self._data_end(offset, parse(DataEnd, body, offset), crc)
-            else:
-                self._declare(opcode, body, offset)
+            crc, buffer = group.open()
         except LogDamaged as damage:
-            self._damaged(damage.message)
+            self._lose(damage.message, indexes)
+            return
+        self._losses.unchecked("chunks", int(not crc and len(buffer) > 0))
+        listed = len(indexes) == len(group.indexes) > 0
+        content = by_index(buffer, indexes) if listed and not sparse(buffer, indexes) else None
+        if content is None:
+            content = self._compared(frame, indexes, by_scan(buffer), verified=crc != 0)
+        yield from self._take(Messages(buffer, content.heads, content.offsets, frame.offset, 0), content, verified=crc != 0)
 
-    def _declare(self, opcode: int, body: bytes, offset: int) -> None:
-        """Schemas and channels; records that carry neither pass by, as the format asks for unknown ones."""
-        if opcode == Opcode.SCHEMA:
-            schema = parse(Schema, body, offset)
-            self.schemas.setdefault(schema.id, schema)
-        elif opcode == Opcode.CHANNEL:
-            channel = parse(Channel, body, offset)
-            if channel.schema_id and channel.schema_id not in self.schemas:
-                self._damaged(
-                    f"The channel {channel.topic!r} at offset {offset} names schema {channel.schema_id}, which is not declared."
-                )
-            elif (known := self.channels.setdefault(channel.id, channel)) != channel:
-                self._damaged(
-                    f"The channel record at offset {offset} declares id {channel.id} again: {channel.topic!r} after"
-                    f" {known.topic!r}."
-                )
-            elif channel.id not in self.names:
-                self.names[channel.id] = self._name(channel)
-        elif opcode == 0:
-            self._damaged(f"The record at offset {offset} has opcode 0, which the format forbids.")
-
-    def _name(self, channel: Channel) -> str:
-        schema = self.schemas.get(channel.schema_id)
-        kind = (schema.name if schema else "", schema.data if schema else b"", channel.message_encoding)
-        kinds = self._kinds.setdefault(channel.topic, [])
-        if kind not in kinds:
-            kinds.append(kind)
-        place = kinds.index(kind)
-        return f"{channel.topic}#{place + 1}" if place else channel.topic
-
-    def _message(self, body: memoryview, chunk: int, offset: int) -> Message | None:
-        if len(body) < MESSAGE_HEAD.size:
-            self._damaged(f"The message at byte {offset} has {len(body)} bytes, its header alone needs {MESSAGE_HEAD.size}.")
-            return None
-        channel, _, log_ns, publish_ns = MESSAGE_HEAD.unpack_from(body)
-        message = Message(channel, log_ns, publish_ns, body[MESSAGE_HEAD.size :], chunk, offset + MESSAGE_HEAD.size)
-        if channel not in self.names:
-            self._damaged(f"The message at {message.place} belongs to channel {channel}, which is not declared before it.")
-            return None
-        if max(log_ns, publish_ns) > STAMP_MAX_NS:
-            self._damaged(f"The message at {message.place} is stamped {max(log_ns, publish_ns)} ns, at most {STAMP_MAX_NS} fit.")
-            return None
-        self.counts[channel] += 1
-        return message
-
-    def _chunk(self, offset: int, body: bytes) -> Iterator[Message]:
-        self._chunks[offset] = FRAME.size + len(body)
-        self._chunk_entries = None
-        data = memoryview(open_chunk(parse(Chunk, body, offset), offset))
-        entries: dict[int, list[tuple[int, int]]] = {}
-        position = 0
-        while position < len(data):
-            start = position + FRAME.size
-            opcode, length = FRAME.unpack_from(data, position) if start <= len(data) else (0, 0)
-            if start > len(data) or length > len(data) - start:
-                self._damaged(
-                    f"The record at byte {position} of the chunk at offset {offset} reaches beyond its {len(data)} bytes."
-                )
-                return
-            if opcode == Opcode.MESSAGE:
-                if message := self._message(data[start : start + length], offset, start):
-                    entries.setdefault(message.channel_id, []).append((message.log_ns, position))
-                    yield message
+    def _indexes(self, group: Group) -> list[Index]:
+        """The message indexes behind a chunk that hold their own fields."""
+        found = []
+        for frame in group.indexes:
+            try:
+                channel, entries = parse_index(self.view[frame.start : frame.end], frame.offset)
+            except LogDamaged as damage:
+                self._findings.damaged(damage.message)
             else:
-                self._declare(opcode, bytes(data[start : start + length]), offset)
-            position = start + length
-        self._chunk_entries = entries
+                found.append(Index(channel, entries, frame.offset))
+        self.ledger.indexed(group.chunk, {index.channel: index.offset for index in found})
+        return found
 
-    def _message_index(self, offset: int, index: MessageIndex) -> None:
-        if self._chunk_entries is None:
-            return  # behind a chunk that could not be opened, which was told already
-        found = self._chunk_entries.get(index.channel_id, [])
-        if sorted(index.records) != sorted(found):
-            self._damaged(
-                f"The message index at offset {offset} lists {len(index.records)} messages of channel {index.channel_id},"
-                f" the chunk before it holds {len(found)}, and they do not stand where it says."
+    def _compared(self, chunk: Frame, indexes: Sequence[Index], content: Content, *, verified: bool) -> Content:
+        """The message indexes behind a chunk against what it was found to hold; what of it is sound."""
+        wrong = list(disagreeing(content, indexes))
+        for index, found in wrong:
+            sentence = (
+                f"The message index at offset {index.offset} lists {len(index.entries)} messages of channel {index.channel},"
+                f" the chunk before it holds {found}, and they do not stand where it says."
             )
-
-    def _chunk_index(self, offset: int, index: ChunkIndex) -> None:
-        found = self._chunks.get(index.chunk_start_offset)
-        if found != index.chunk_length:
-            what = "no chunk stands there" if found is None else f"the chunk there has {found}"
-            self._damaged(
-                f"The chunk index at offset {offset} names {index.chunk_length} bytes at"
-                f" offset {index.chunk_start_offset}, {what}."
+            self._findings.damaged(sentence)
+            if not verified:
+                self._losses.messages(index.channel, len(index.entries) - len(agreed(content, index)), sentence)
+        listed = {index.channel for index in indexes}
+        if listed and (missing := [number for number, _ in groups(content.heads["channel"]) if number not in listed]):
+            self._findings.damaged(
+                f"Behind the chunk at offset {chunk.offset} stand message indexes of {len(listed)} channels, none of channel"
+                f" {', '.join(map(str, missing))}, of which it holds messages."
             )
+        if verified or not wrong:
+            return content
+        rows = np.unique(np.concatenate([agreed(content, index) for index in indexes]))
+        return content._replace(heads=content.heads[rows], offsets=content.offsets[rows])
 
-    def _attachment(self, offset: int, length: int) -> None:
-        """Read in blocks. Its CRC-32 covers every field before it; zero means none was written. Padding may follow."""
-        end, crc = self._offset + length, 0
+    def _lose(self, sentence: str, indexes: Sequence[Index]) -> None:
+        """A chunk that cannot be opened costs the messages that its indexes list, or an unknown number."""
+        self._findings.damaged(sentence)
+        places = [place for index in indexes for place in index.entries[:, 1].tolist()]
+        if not places or len(set(places)) < len(places):
+            self._losses.unknown(sentence)
+            return
+        for index in indexes:
+            self._losses.messages(index.channel, len(index.entries), sentence)
 
-        def field(what: str, size: int) -> int:
-            """Pass over ``size`` bytes; their value, which means something for the lengths only."""
-            nonlocal crc
-            if size > end - self._offset:
-                raise _Cut(
-                    f"The {what} of the attachment at offset {offset} needs {size} bytes, {end - self._offset} are left in it."
-                )
-            value = 0
-            while size:
-                block = self._take(min(size, BLOCK_BYTES), f"the {what} of an attachment")
-                crc, size = zlib.crc32(block, crc), size - len(block)
-                value = int.from_bytes(block[:8], "little")
-            return value
+    def _stretch(self, stretch: Stretch) -> Iterator[Messages | Schema | Channel]:
+        """Messages outside of chunks."""
+        self.ledger.records[Opcode.MESSAGE] += len(stretch.offsets)
+        if self._data_end is not None:
+            self._findings.damaged(f"{len(stretch.offsets)} messages stand behind the data section, at offset {stretch.begin}.")
+        content = of_messages(self._whole[stretch.begin : stretch.end], stretch.offsets - stretch.begin)
+        if not self._findings.strict and not self.trusted:
+            sentence = "The checksum of the data section is wrong, so that no message outside of chunks is known to be sound."
+            for number, run in groups(content.heads["channel"]):
+                self._losses.messages(number, run.stop - run.start, sentence)
+            return
+        self._losses.unchecked("messages outside of chunks", 0 if self._summary.data_crc else len(stretch.offsets))
+        buffer = self._whole[stretch.begin : stretch.end]
+        yield from self._take(Messages(buffer, content.heads, content.offsets, -1, stretch.begin), content, verified=False)
 
-        field("stamps", 16)
-        for what, width in (("name", 4), ("media type", 4), ("data", 8)):
-            field(what, field(f"length of the {what}", width))
-        found, declared = crc, field("CRC", 4)
-        if declared not in (0, found):
-            self._damaged(f"The attachment at offset {offset} has CRC-32 {found:08x}, it declares {declared:08x}.")
-        field("padding", end - self._offset)
+    def _take(self, messages: Messages, content: Content, *, verified: bool) -> Iterator[Messages | Schema | Channel]:
+        """Declarations, then messages without those that contradict something."""
+        late: dict[int, int] = {}
+        data = messages.buffer.data
+        for opcode, begin, end in content.others:
+            for new in self._declare(opcode, data[begin:end], messages.chunk, verified=verified):
+                yield new
+                if isinstance(new, Channel):
+                    late[new.id] = begin
+        if content.broken >= 0:
+            sentence = f"The record at {messages.place(content.broken)} reaches beyond its {len(messages.buffer)} bytes."
+            self._findings.damaged(sentence)
+            self._losses.unknown(sentence)
+        for offset in content.short:
+            length = FRAME.unpack_from(data, offset)[1]
+            self._findings.damaged(f"The message at {messages.place(offset)} has {length} bytes, its header alone needs 22.")
+        runs = list(groups(messages.heads["channel"]))
+        if self._losses.incomplete:
+            for number, _ in runs:
+                if number not in self.declared.names:
+                    yield from self.declared.adopt(number)
+        sound = (messages.heads["log_ns"] >= 0) & (messages.heads["publish_ns"] >= 0)
+        if not sound.all() or not all(number in self.declared.names and number not in late for number, _ in runs):
+            for number, run in runs:
+                self._check_stamps(messages, number, run, sound)
+                self._check_declared(messages, number, run, late.get(number, -1), sound)
+            messages = messages._replace(heads=messages.heads[sound], offsets=messages.offsets[sound])
+            runs = list(groups(messages.heads["channel"]))
+        for number, run in runs:
+            self.ledger.counts[number] += run.stop - run.start
+        yield messages
 
-    def _data_end(self, offset: int, record: DataEnd, crc: int) -> None:
-        if record.data_section_crc not in (0, crc):
-            self._damaged(
-                f"The data section up to offset {offset} has CRC-32 {crc:08x},"
-                f" its end record declares {record.data_section_crc:08x}."
-            )
-        self._summary_start, self._crc = self._offset, 0
+    def _check_stamps(self, messages: Messages, number: int, run: slice, sound: NDArray[np.bool_]) -> None:
+        wrong = np.flatnonzero(~sound[run])
+        if not len(wrong):
+            return
+        row = run.start + int(wrong[0])
+        head = messages.heads[row]
+        stamp = max(int(head["log_ns"]) % (1 << 64), int(head["publish_ns"]) % (1 << 64))
+        self._findings.damaged(
+            f"The message at {messages.place(int(messages.offsets[row]))} is stamped {stamp} ns, at most {STAMP_MAX_NS} fit;"
+            f" {len(wrong)} messages of its channel beside it are.",
+            channel=self.declared.names.get(number),
+            lost=len(wrong),
+        )
 
-    def _footer(self, offset: int, body: bytes, crc: int) -> None:
-        """Summary checksum (over all of the footer before itself), closing magic, and that nothing follows."""
+    def _check_declared(self, messages: Messages, number: int, run: slice, declared: int, sound: NDArray[np.bool_]) -> None:
+        """``declared``: where in the buffer the channel was declared first, -1 if before it."""
+        name = self.declared.names.get(number)
+        count = run.stop - run.start if name is None else int((messages.offsets[run] < declared).sum())
+        if not count:
+            return
+        sound[run.start : run.start + count] = False
+        self._findings.damaged(
+            f"The message at {messages.place(int(messages.offsets[run.start]))} belongs to channel {number}, which is not"
+            f" declared before it; {count} messages there do.",
+            channel=name,
+            lost=count,
+        )
+
+    def _declare(self, opcode: int, body: memoryview, offset: int, *, verified: bool) -> Iterator[Schema | Channel]:
         try:
-            footer = parse(Footer, body, offset)
+            yield from self.declared.read(opcode, body, offset, verified=verified)
         except LogDamaged as damage:
-            raise _Cut(damage.message) from None
-        if self._summary_start is None:
-            self._damaged(f"The footer at offset {offset} comes without the record that ends the data section.")
-        elif footer.summary_start not in (0, self._summary_start):
-            self._damaged(
-                f"The footer at offset {offset} puts the summary at {footer.summary_start}, it is at {self._summary_start}."
+            self._findings.damaged(damage.message)
+
+    def _record(self, frame: Frame) -> Iterator[Schema | Channel | Frame]:
+        """Any record but chunks and messages.
+
+        Raises:
+            LogDamaged: it does not hold its own fields, or its checksum is wrong.
+        """
+        opcode, offset, body = frame.opcode, frame.offset, self.view[frame.start : frame.end]
+        self._only_in_data(frame)
+        if opcode in {Opcode.SCHEMA, Opcode.CHANNEL}:
+            if self._findings.strict or (self.trusted if self._data_end is None else self._summary.vouched):
+                yield from self.declared.read(opcode, body, offset, verified=False)
+            else:
+                self._losses.incomplete = True
+        elif opcode == Opcode.ATTACHMENT:
+            parse_attachment(body, offset, content=False)
+            yield frame
+        elif opcode == Opcode.METADATA:
+            parse(Metadata, body, offset)
+            yield frame
+        elif opcode == Opcode.HEADER:
+            parse(Header, body, offset)
+            yield frame
+        elif opcode == Opcode.MESSAGE_INDEX:
+            if not self._losses.incomplete:
+                self._findings.damaged(f"The message index at offset {offset} stands behind no chunk.")
+        elif opcode == Opcode.DATA_END:
+            self._end_data(frame, parse(DataEnd, body, offset))
+        elif opcode == Opcode.FOOTER:
+            self._footer(frame, parse(Footer, body, offset))
+        else:
+            self._index(opcode, body, offset)
+
+    def _index(self, opcode: int, body: memoryview, offset: int) -> None:
+        """Indexes of the summary, and statistics; others pass by, as the format asks for unknown records."""
+        if opcode == Opcode.CHUNK_INDEX:
+            self.ledger.check_chunk_index(offset, parse_chunk_index(body, offset))
+        elif opcode == Opcode.ATTACHMENT_INDEX:
+            self.ledger.check_attachment_index(offset, parse(AttachmentIndex, body, offset))
+        elif opcode == Opcode.METADATA_INDEX:
+            self.ledger.check_metadata_index(offset, parse(MetadataIndex, body, offset))
+        elif opcode == Opcode.STATISTICS:
+            self._statistics = parse(Statistics, body, offset)
+
+    def _only_in_data(self, frame: Frame) -> None:
+        if self._data_end is not None and frame.opcode in DATA_ONLY:
+            self._findings.damaged(
+                f"The {name_of(frame.opcode)} record at offset {frame.offset} stands behind the end of the data section,"
+                f" at offset {self._data_end}."
             )
-        if footer.summary_crc and (found := zlib.crc32(body[:16], crc)) != footer.summary_crc:
-            self._damaged(
-                f"The summary before offset {offset} has CRC-32 {found:08x}, the footer declares {footer.summary_crc:08x}."
+
+    def _end_data(self, frame: Frame, record: DataEnd) -> None:
+        """The checksum of everything before."""
+        self._data_end = frame.end
+        declared = record.data_section_crc
+        if not declared or self._closed:
+            return
+        crc = self._crc if self._summed == frame.offset else self._crc_until(frame.offset)
+        if crc != declared:
+            self._findings.damaged(
+                f"The data section up to offset {frame.offset} has CRC-32 {crc:08x}, its end record declares {declared:08x}."
+            )
+
+    def _footer(self, frame: Frame, footer: Footer) -> None:
+        """Summary checksum (over all of the footer before itself), counts, closing magic, and that nothing follows."""
+        if self._data_end is None:
+            self._findings.damaged(f"The footer at offset {frame.offset} comes without the record that ends the data section.")
+        elif footer.summary_start not in {0, self._data_end}:
+            self._findings.damaged(
+                f"The footer at offset {frame.offset} puts the summary at {footer.summary_start}, it is at {self._data_end}."
+            )
+        start = self._data_end or footer.summary_start
+        if footer.summary_crc and (found := deflate.crc32(self.view[start : frame.start + 16])) != footer.summary_crc:
+            self._findings.damaged(
+                f"The summary before offset {frame.offset} has CRC-32 {found:08x}, the footer declares {footer.summary_crc:08x}."
             )
         if self._statistics:
-            self._check_counts(self._statistics)
-        if (magic := self._take(8, "the closing magic")) != MAGIC:
-            self._damaged(f"The file closes with {magic!r} at offset {self._offset - 8}, expected the MCAP magic {MAGIC!r}.")
-        if behind := self._size - self._offset:
-            self._damaged(f"{behind} bytes follow the closing magic at offset {self._offset}, expected none.")
+            opened = [i for i in self.declared.names if i not in self._closed] if self._closed else None
+            self.ledger.check_counts(self._statistics, self.declared.names, only=opened)
+        magic = bytes(self.view[frame.end : frame.end + len(MAGIC)])
+        if len(magic) < len(MAGIC):
+            self._findings.damaged(
+                f"The file ends at offset {len(self.view)}, {len(MAGIC) - len(magic)} bytes into the closing magic are missing."
+            )
+        elif magic != MAGIC:
+            self._findings.damaged(f"The file closes with {magic!r} at offset {frame.end}, expected the MCAP magic {MAGIC!r}.")
+        if behind := max(len(self.view) - frame.end - len(MAGIC), 0):
+            self._findings.damaged(f"{behind} bytes follow the closing magic at offset {frame.end + len(MAGIC)}, expected none.")
 
-    def _check_counts(self, promised: Statistics) -> None:
-        """What the statistics promise against what was read. No silent zero."""
-        counts = [
-            ("messages", promised.message_count, self.counts.total()),
-            ("chunks", promised.chunk_count, self._records[Opcode.CHUNK]),
-            ("attachments", promised.attachment_count, self._records[Opcode.ATTACHMENT]),
-            ("metadata records", promised.metadata_count, self._records[Opcode.METADATA]),
-        ]
-        ids = sorted({*promised.channel_message_counts, *self.counts}) if promised.channel_message_counts else []
-        counts += [
-            (f"messages of {self.names.get(i, f'channel {i}')}", promised.channel_message_counts.get(i, 0), self.counts[i])
-            for i in ids
-        ]
-        for what, expected, found in counts:
-            if expected != found:
-                self._damaged(f"The statistics promise {expected} {what}, {found} can be read.")
+    def _settle(self) -> Iterator[Schema | Channel]:
+        """What is known when the pass is over: losses by channel, promises, and how far the checks reached."""
+        promised = self._statistics.channel_message_counts if self._statistics and self._summary.vouched else {}
+        for number in sorted({*promised, *self._losses.channels} if self._losses.incomplete else ()):
+            if number not in self.declared.names:
+                yield from self.declared.adopt(number)
+        self._losses.settle(self._findings, self.declared.names, promised)

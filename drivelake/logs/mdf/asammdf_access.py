@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
-from drivelake.logs.findings import RESTORE
+from drivelake.logs.findings import RESTORE, Findings
 
 if TYPE_CHECKING:
     from asammdf import MDF
@@ -29,10 +29,12 @@ __all__ = [
     "Channel",
     "Group",
     "asammdf_errors",
+    "check_record",
+    "formula_of",
     "groups_of",
     "opened",
     "read_samples",
-    "read_stamps_ns",
+    "read_seconds",
     "start_ns",
     "text_encoding",
 ]
@@ -40,13 +42,12 @@ __all__ = [
 LOCAL_TIME = 1  # hd_time_flags
 VIRTUAL = (3, 6)  # cn_type: master and value that stand in no record
 NS_PER_S = 1_000_000_000
-# half of int64, so that the sum with the start time fits as well
-SECONDS_MAX = (1 << 62) / NS_PER_S
 
 # cn_data_type of MDF 4; before, text is Latin-1. Text made by a conversion is UTF-8 in MDF 4.
 ENCODINGS = {6: "latin-1", 7: "utf-8", 8: "utf-16-le", 9: "utf-16-be"}
 # cc_type of conversions that give text: MDF 4 value, range, text and bit field to text; MDF 3 value and range to text
 TEXT_CONVERSIONS = {"4": (7, 8, 10, 11), "3": (11, 12), "2": (11, 12)}
+FORMULA = {"4": 3, "3": 10, "2": 10}
 
 # What asammdf 8.8.28 raises on damaged or unusual files, found by reading its `raise` statements and by flipping bits.
 # Beside its own MdfException, which derives from Exception alone and joins these in `asammdf_errors`: ValueError (numpy
@@ -72,6 +73,7 @@ FAMILIES = (
 
 class _Conversion(Protocol):
     conversion_type: int
+    formula: str
 
 
 class Channel(Protocol):
@@ -164,11 +166,11 @@ def check_record(group: Group, index: int) -> None:
             )
 
 
-def start_ns(mdf: MDF, notes: list[str]) -> int:
+def start_ns(mdf: MDF, findings: Findings) -> int:
     """Start of the measurement, UTC ns: ``abs_time`` where the header has one, else its date and time."""
     header: object = mdf.header
     if getattr(header, "time_flags", 0) & LOCAL_TIME:
-        notes.append("The start time is local time of an unknown zone; it was taken as UTC.")
+        findings.note("The start time is local time of an unknown zone; it was taken as UTC.")
     if stamp := getattr(header, "abs_time", 0):
         return int(stamp)
     start: datetime = mdf.header.start_time
@@ -184,10 +186,18 @@ def text_encoding(mdf: MDF, channel: Channel) -> str | None:
     return ENCODINGS.get(channel.data_type) if modern else None
 
 
+def formula_of(mdf: MDF, channel: Channel) -> str:
+    """The formula of a channel's conversion, or nothing."""
+    conversion = channel.conversion
+    if conversion is None or conversion.conversion_type != FORMULA[mdf.version[0]]:
+        return ""
+    return conversion.formula
+
+
 def read_samples(
-    mdf: MDF, group: int, index: int, offset: int, count: int
+    mdf: MDF, group: int, index: int, offset: int, count: int, *, raw: bool = False
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-    """Physical samples of a channel, and which of them are invalid.
+    """Physical or raw samples of a channel, and which of them are invalid.
 
     Raises:
         LogDamaged: asammdf cannot read them, or gives fewer than ``count``.
@@ -195,7 +205,13 @@ def read_samples(
     name = groups_of(mdf)[group].channels[index].name
     with asammdf_errors(f"channel {name!r} of group {group}"):
         found = mdf.get(
-            group=group, index=index, samples_only=True, ignore_invalidation_bits=True, record_offset=offset, record_count=count
+            group=group,
+            index=index,
+            samples_only=True,
+            raw=raw,
+            ignore_invalidation_bits=True,
+            record_offset=offset,
+            record_count=count,
         )
     samples, invalid = cast("tuple[NDArray[np.generic], NDArray[np.bool_] | None]", found)
     if len(samples) != count:
@@ -206,19 +222,11 @@ def read_samples(
     return samples, None if invalid is None else np.asarray(invalid, bool)
 
 
-def read_stamps_ns(mdf: MDF, group: int, start: int, offset: int, count: int) -> NDArray[np.int64]:
-    """Receive stamps, UTC ns: start of the measurement plus the master channel; fewer than ``count`` at the end.
+def read_seconds(mdf: MDF, group: int, offset: int, count: int) -> NDArray[np.float64]:
+    """Time since the start of the measurement, of at most ``count`` records.
 
     Raises:
-        LogDamaged: asammdf cannot read them, or a time is no number or does not fit into int64.
+        LogDamaged: asammdf cannot read it.
     """
     with asammdf_errors(f"the time of group {group}"):
-        seconds = np.asarray(mdf.get_master(group, record_offset=offset, record_count=count), np.float64)
-    sound = np.abs(seconds) < SECONDS_MAX
-    if not sound.all():
-        wrong = int(np.argmin(sound))
-        raise LogDamaged(f"Group {group} has the time {seconds[wrong]} s at record {offset + wrong}.", next_step=RESTORE)
-    # whole seconds apart, so that the product stays small enough to round to the nanosecond
-    whole = np.floor(seconds)
-    fraction = np.rint((seconds - whole) * NS_PER_S).astype(np.int64)
-    return start + whole.astype(np.int64) * NS_PER_S + fraction
+        return np.asarray(mdf.get_master(group, record_offset=offset, record_count=count), np.float64)

@@ -1,30 +1,31 @@
-"""The channels of an MDF group as Arrow columns. Belongs here: names, types, text, units, invalid samples.
+"""The channels of an MDF group as asammdf reads them, as Arrow columns. Belongs here: types, text, units, invalid samples.
 
-Never here: time, windows, opening files, CAN.
+Never here: time, windows, opening files, names (naming.py).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from drivelake.logs.mdf.asammdf_access import Group, groups_of, read_samples, text_encoding
+from drivelake.logs.arrow import T_NS, AnyArray, AnyField, binaries, fixed_lists, masked, numbers, texts_of, unit_field
+from drivelake.logs.findings import Findings
+from drivelake.logs.mdf.asammdf_access import Group, formula_of, groups_of, read_samples, text_encoding
+from drivelake.logs.mdf.conversions import physical, readable
+from drivelake.logs.mdf.model import Conversion
+from drivelake.logs.mdf.naming import column_names
 from drivelake.logs.units import SiUnit, to_si
 
 if TYPE_CHECKING:
     from asammdf import MDF
 
-__all__ = ["T_NS", "AnyArray", "AnyField", "GroupColumns", "unit_field"]
+__all__ = ["AsammdfColumns"]
 
-AnyField: TypeAlias = "pa.Field[pa.DataType]"
-AnyArray: TypeAlias = "pa.Array[pa.Scalar[pa.DataType]]"
-
-T_NS: AnyField = pa.field("t_ns", pa.int64(), nullable=False)
+FORMULA = 3  # cc_type of MDF 4
 
 
 class _Column(NamedTuple):
@@ -33,20 +34,30 @@ class _Column(NamedTuple):
     si: SiUnit
     source_unit: str
     encoding: str | None
+    formula: Conversion | None
 
 
-def unit_field(name: str, kind: pa.DataType, unit: str, source_unit: str) -> AnyField:
-    """A column with its SI unit and the unit that it was recorded in."""
-    return pa.field(name, kind, metadata={"unit": unit, "source_unit": source_unit})
+class AsammdfColumns:
+    """Every channel of a group but its master, in file order, physical.
 
+    Formulas are evaluated here: asammdf hands the text of the file to `eval` where its own parser fails.
 
-class GroupColumns:
-    """Every channel of a group but its master, in file order; a name that repeats becomes ``name#2``."""
+    Args:
+        mdf: the file.
+        group: index of the group.
+        findings: takes notes on channels that nobody reads.
+        wanted: names of columns; all of them if None.
+        left_out: names of columns that are not to be read.
+    """
 
-    def __init__(self, mdf: MDF, group: int) -> None:
+    def __init__(
+        self, mdf: MDF, group: int, findings: Findings, wanted: Collection[str] | None, left_out: Collection[str] = ()
+    ) -> None:
         self._mdf = mdf
         self._group = group
-        self._columns = tuple(self._plan())
+        self._columns = tuple(
+            column for column in self._plan(findings) if column.name not in left_out and (wanted is None or column.name in wanted)
+        )
 
     def read(self, offset: int, t_ns: NDArray[np.int64]) -> pa.RecordBatch:
         """The records from ``offset`` on whose receive stamps are given.
@@ -55,26 +66,33 @@ class GroupColumns:
             LogDamaged: a channel cannot be read.
         """
         fields: list[AnyField] = [T_NS]
-        arrays: list[AnyArray] = [pa.array(t_ns)]
+        arrays: list[AnyArray] = [numbers(t_ns)]
         for column in self._columns:
-            samples, invalid = read_samples(self._mdf, self._group, column.channel, offset, len(t_ns))
+            samples, invalid = read_samples(
+                self._mdf, self._group, column.channel, offset, len(t_ns), raw=column.formula is not None
+            )
+            if column.formula is not None:
+                samples = np.asarray(physical(column.formula, samples))
             for name, values in _flat(column.name, samples):
                 array, numeric = _array(values, invalid, column)
                 fields.append(unit_field(name, array.type, column.si.unit if numeric else column.source_unit, column.source_unit))
                 arrays.append(array)
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
-    def _plan(self) -> Iterator[_Column]:
+    def _plan(self, findings: Findings) -> Iterator[_Column]:
         group = groups_of(self._mdf)[self._group]
-        names = Counter({T_NS.name: 1})
-        for index, channel in enumerate(group.channels):
-            if index == self._mdf.masters_db.get(self._group) or _is_structure(group, index):
-                continue
-            names[channel.name] += 1
-            repeat = names[channel.name]
+        master = self._mdf.masters_db.get(self._group)
+        kept = [index for index in range(len(group.channels)) if index != master and not _is_structure(group, index)]
+        names = column_names(group.channels[index].name for index in kept)
+        for index, name in zip(kept, names, strict=True):
+            channel = group.channels[index]
             unit = self._mdf.get_channel_unit(group=self._group, index=index) or ""
-            name = channel.name if repeat == 1 else f"{channel.name}#{repeat}"
-            yield _Column(index, name, to_si(unit), unit, text_encoding(self._mdf, channel))
+            text = formula_of(self._mdf, channel)
+            formula = Conversion(FORMULA, (), (text,), unit) if text else None
+            if reason := readable(formula):
+                findings.note(f"Channel {name!r} of group {self._group} is left out: it has {reason}.")
+                continue
+            yield _Column(index, name, to_si(unit), unit, text_encoding(self._mdf, channel), formula)
 
 
 def _is_structure(group: Group, index: int) -> bool:
@@ -99,17 +117,14 @@ def _flat(name: str, samples: NDArray[np.generic]) -> Iterator[tuple[str, NDArra
 def _array(values: NDArray[np.generic], invalid: NDArray[np.bool_] | None, column: _Column) -> tuple[AnyArray, bool]:
     """The Arrow array, and whether it holds numbers, to which the unit belongs."""
     if values.dtype.kind in "SO" or (column.encoding and values.ndim == 1):
-        return pa.array(_texts(values, column.encoding or "latin-1"), pa.string(), mask=invalid), False
+        return masked(texts_of(_texts(values, column.encoding or "latin-1")), invalid), False
     if values.dtype.kind == "V" or (values.dtype == np.uint8 and values.ndim > 1):
-        return pa.array([row.tobytes() for row in values], pa.binary(), mask=invalid), False
+        width = values.dtype.itemsize * int(np.prod(values.shape[1:]))
+        rows = np.frombuffer(values.tobytes(), np.uint8)
+        return binaries(rows, np.full(len(values), width), invalid), False
     if column.si.changes:
         values = values.astype(np.float64) * column.si.factor + column.si.offset
-    numbers = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if numbers.ndim == 1:
-        return pa.array(numbers, mask=invalid), True
-    width = int(np.prod(numbers.shape[1:]))
-    mask = None if invalid is None else pa.array(invalid)
-    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), width, mask=mask), True
+    return (numbers(values, invalid) if values.ndim == 1 else fixed_lists(values, invalid)), True
 
 
 def _texts(values: NDArray[np.generic], encoding: str) -> list[str]:

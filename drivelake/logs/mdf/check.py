@@ -1,10 +1,10 @@
-"""The blocks of an MDF 4 file, walked from the header along every link. Belongs here: what contradicts the block format.
+"""Every block of an MDF 4 file that a link leads to, and every checksum. Belongs here: what contradicts the block format.
 
-Never here: what blocks mean to a reader, samples, an MDF library.
+Never here: what blocks mean to a reader (parse, pieces), samples, an MDF library.
 
 Format: ASAM MDF 4.x, "block structure". The format has two checksums, the Adler-32 inside compressed blocks and the MD5 of
 embedded attachments; both are verified. Bits of an uncompressed data block can flip unseen: the count of such blocks is
-given, so that a report can say how far its check reaches. Memory: one block header, its links, and blocks of 1 MiB.
+given, so that a report can say how far its check reaches. Memory: one compressed block of at most 64 MiB.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+
+from drivelake.errors import LogDamaged
+from drivelake.logs.findings import Findings
+from drivelake.logs.mdf.blocks import FIRST_BLOCK, LAST_DT_OPEN, Block, Head, MdfFile
+from drivelake.logs.mdf.pieces import DEFLATE_KINDS, TRANSPOSED, inflate, packed_piece, pieces_of
 
 __all__ = ["BlockReport", "check_blocks"]
 
-ID_BYTES = 64
-HEAD = struct.Struct("<4s4xQQ")
-DZ_HEAD = struct.Struct("<2sBxIQQ")
 AT_HEAD = struct.Struct("<HH4x16sQQ")
 AT_EMBEDDED, AT_COMPRESSED, AT_MD5 = 1, 2, 4
-DEFLATE_KINDS = (0, 1)
+LENGTH = struct.Struct("<I")
 READ_BYTES = 1 << 20
-CN_DATA, CN_VLSD = 5, b"\x01"  # link to the data of a channel; cn_type of values that vary in length
+WHOLE_BYTES_MAX = 64 << 20  # of a block that is inflated at once
+CN_DATA, CN_VLSD = 5, 1  # link to the data of a channel; cn_type of values that vary in length
 
 # id: index of the link to the next block of the same list, where there is one
-BLOCKS: dict[bytes, int | None] = {
-    b"##HD": None, b"##MD": None, b"##TX": None, b"##FH": 0, b"##CH": 0, b"##AT": 0, b"##EV": 0, b"##DG": 0, b"##CG": 0,
-    b"##SI": None, b"##CN": 0, b"##CC": None, b"##CA": None, b"##DT": None, b"##SR": 0, b"##RD": None, b"##SD": None,
-    b"##DL": 0, b"##DZ": None, b"##HL": None, b"##DV": None, b"##DI": None, b"##LD": 0, b"##RV": None, b"##RI": None,
-    b"##GD": None,
+BLOCKS: dict[str, int | None] = {
+    "HD": None, "MD": None, "TX": None, "FH": 0, "CH": 0, "AT": 0, "EV": 0, "DG": 0, "CG": 0, "SI": None, "CN": 0, "CC": None,
+    "CA": None, "DT": None, "SR": 0, "RD": None, "SD": None, "DL": 0, "DZ": None, "HL": None, "DV": None, "DI": None, "LD": 0,
+    "RV": None, "RI": None, "GD": None,
 }  # fmt: skip
-DATA = frozenset({b"##DT", b"##SD", b"##RD", b"##DV", b"##DI", b"##RV", b"##RI"})
+SIGNAL_DATA = ("SD", "DZ", "DL", "HL")
+DATA = frozenset({"DT", "SD", "RD", "DV", "DI", "RV", "RI"})
 
 
 @dataclass
@@ -43,185 +46,214 @@ class BlockReport:
     """What the walk found.
 
     Attributes:
-        damage: one sentence each, with offset and numbers.
-        sound: whether every block reached is whole and no list runs in a circle, so that a reader terminates.
-        compressed: data blocks whose Adler-32 was verified.
-        plain: data blocks that carry no checksum that was verified.
+        sound: whether every block reached is whole and no list runs in a circle, so that any reader terminates.
+        compressed: data blocks that carry an Adler-32.
+        plain: data blocks that carry no checksum that can be verified.
     """
 
-    damage: list[str] = field(default_factory=list)
     sound: bool = True
     compressed: int = 0
     plain: int = 0
 
 
-class _Broken(Exception):
-    """A block contradicts the format; the text is the sentence. Never leaves this module."""
+def check_blocks(source: MdfFile | Path, findings: Findings, *, verified: Collection[int] = frozenset()) -> BlockReport:
+    """Walk every block that can be reached from the header, and verify its checksum.
 
+    A file that the logger did not finalise is not damaged by that: the last data block may have any length.
 
-def check_blocks(path: Path) -> BlockReport:
-    """Walk every block that can be reached from the header, and read its bytes."""
-    report = BlockReport()
-    with path.open("rb") as file:
-        _Walk(file, path.stat().st_size, report).run()
-    return report
+    Args:
+        source: the file.
+        findings: takes what contradicts the format.
+        verified: where compressed bytes begin that a reader inflates anyway (``Piece.offset``); they are left to it.
+
+    Raises:
+        LogDamaged: from strict findings.
+    """
+    if isinstance(source, MdfFile):
+        return _Walk(source, findings, set(verified)).run()
+    try:
+        file = MdfFile(source)
+    except LogDamaged as error:
+        findings.damaged(error.message)
+        return BlockReport(sound=False)
+    with file:
+        return _Walk(file, findings, set(verified)).run()
 
 
 class _Walk:
-    def __init__(self, file: BinaryIO, size: int, report: BlockReport) -> None:
+    def __init__(self, file: MdfFile, findings: Findings, verified: set[int]) -> None:
         self._file = file
-        self._size = size
-        self._report = report
+        self._findings = findings
+        self._verified = verified
+        self._report = BlockReport()
         self._next: dict[int, int] = {}
-        self._streams: set[int] = set()
+        self._streams: dict[int, int] = {}
 
-    def run(self) -> None:
-        head = self._file.read(ID_BYTES)
-        if len(head) < ID_BYTES:
-            self._damage(f"The file has {len(head)} bytes, the identification block alone needs {ID_BYTES}.")
-            return
-        standard, custom = struct.unpack_from("<HH", head, 60)
-        if head.startswith(b"UnFinMF ") or standard or custom:
-            self._report.damage.append(
-                f"The logger did not finalise the file (flags 0x{standard:04x}, custom 0x{custom:04x}): "
-                "counters and the length of its last blocks were never written."
-            )
-        waiting, seen = [(ID_BYTES, 0)], {ID_BYTES}
-        while waiting:
-            offset, linked_from = waiting.pop()
+    def run(self) -> BlockReport:
+        ends: list[tuple[int, int, str]] = []
+        packed: list[Head] = []
+        for offset, linked_from, head in self._file.walk():
             try:
-                links = self._block(offset)
-            except _Broken as broken:
-                self._damage(f"{broken} It is linked from offset {linked_from}.")
-                continue
-            fresh = dict.fromkeys(link for link in links if link and link not in seen)
-            seen.update(fresh)
-            waiting.extend((link, offset) for link in reversed(fresh))
+                if isinstance(head, LogDamaged):
+                    raise head
+                self._block(head, packed)
+                ends.append((offset, offset + head.length, head.id))
+            except LogDamaged as error:
+                self._damage(f"{error.message} It is linked from offset {linked_from}.")
+        for link, channel in self._streams.items():
+            self._values(link, channel)
+        for head in packed:
+            self._packed(head)
+        self._find_overlaps(ends)
         self._find_circles()
+        return self._report
 
     def _damage(self, sentence: str) -> None:
-        self._report.damage.append(sentence)
         self._report.sound = False
+        self._findings.damaged(sentence)
 
-    def _block(self, offset: int) -> tuple[int, ...]:
-        """Check one block; its links."""
-        if offset + HEAD.size > self._size:
-            raise _Broken(f"A block should stand at offset {offset}, the file ends at {self._size}.")
-        self._file.seek(offset)
-        name, length, count = HEAD.unpack(self._file.read(HEAD.size))
-        if name not in BLOCKS or (offset == ID_BYTES and name != b"##HD"):
-            raise _Broken(
-                f"At offset {offset} stands {name!r}, expected {'the header block' if offset == ID_BYTES else 'a known block'}."
-            )
-        text = name.decode()[2:]
-        if length > self._size - offset:
-            raise _Broken(
-                f"The {text} block at offset {offset} has {length} bytes, the file ends after {self._size - offset} of them."
-            )
-        if HEAD.size + 8 * count > length:
-            raise _Broken(f"The {text} block at offset {offset} has {length} bytes, its {count} links do not fit.")
-        links = struct.unpack(f"<{count}Q", self._file.read(8 * count))
-        following = BLOCKS[name]
-        if following is not None and count > following and links[following]:
-            self._next[offset] = links[following]
-        content = self._file.tell()
-        if name == b"##CN" and count > CN_DATA and links[CN_DATA] and self._file.read(1) == CN_VLSD:
-            self._streams.add(links[CN_DATA])
-        self._file.seek(content)
-        self._content(name, offset, length - HEAD.size - 8 * count)
-        return links
-
-    def _content(self, name: bytes, offset: int, left: int) -> None:
-        if name == b"##DZ":
-            self._compressed(offset, left)
-        elif name == b"##AT":
-            self._attachment(offset, left)
-        elif name == b"##SD" and offset in self._streams:
-            self._report.plain += 1
-            self._values(offset, left)
-        else:
-            self._report.plain += name in DATA
-            for _ in self._read(left, offset):
-                pass
-
-    def _values(self, offset: int, left: int) -> None:
-        """Values of varying length, each behind its length: they must end where the block does."""
-        place = 0
-        while left - place >= 4:
-            size = int.from_bytes(self._file.read(4), "little")
-            place += 4 + size
-            if place > left:
-                break
-            self._file.seek(size, 1)
-        if place != left:
-            raise _Broken(f"The values in the SD block at offset {offset} reach to byte {place} of its {left}.")
-
-    def _read(self, size: int, offset: int) -> Iterator[bytes]:
-        while size:
-            block = self._file.read(min(size, READ_BYTES))
-            if not block:
-                raise _Broken(f"The file became shorter while the block at offset {offset} was read.")
-            size -= len(block)
-            yield block
-
-    def _compressed(self, offset: int, left: int) -> None:
-        if left < DZ_HEAD.size:
-            raise _Broken(f"The DZ block at offset {offset} has {left} bytes of content, its fields need {DZ_HEAD.size}.")
-        of, kind, _, original, packed = DZ_HEAD.unpack(self._file.read(DZ_HEAD.size))
-        if packed > left - DZ_HEAD.size:
-            raise _Broken(f"The DZ block at offset {offset} declares {packed} bytes of data, it holds {left - DZ_HEAD.size}.")
-        if b"##" + of not in DATA:
-            raise _Broken(f"The DZ block at offset {offset} says it replaces a block {of!r}, which holds no data.")
-        if kind not in DEFLATE_KINDS:
+    def _block(self, head: Head, packed: list[Head]) -> None:
+        if head.id not in BLOCKS or (head.offset == FIRST_BLOCK and head.id != "HD"):
+            expected = "the header block" if head.offset == FIRST_BLOCK else "a known block"
+            raise LogDamaged(f"At offset {head.offset} stands {head.id!r}, expected {expected}.")
+        following = BLOCKS[head.id]
+        if following is not None and len(head.links) > following and head.links[following]:
+            self._next[head.offset] = head.links[following]
+        if head.id in DATA and self._file.unfinalised & LAST_DT_OPEN:
             self._report.plain += 1
             return
-        self._inflate(offset, packed, original, lambda _: None)
-        self._report.compressed += 1
+        block = self._file.block(head.offset)
+        self._report.plain += head.id in DATA
+        if head.id == "DZ":
+            packed.append(head)
+        elif head.id == "AT":
+            self._attachment(block)
+        elif head.id == "CN" and len(head.links) > CN_DATA and head.links[CN_DATA] and block.data[:1] == bytes([CN_VLSD]):
+            self._streams.setdefault(head.links[CN_DATA], head.offset)
 
-    def _inflate(self, offset: int, packed: int, original: int, use: Callable[[bytes], None]) -> None:
-        """Inflate in pieces, so that a block that swells cannot fill the memory."""
+    def _packed(self, head: Head) -> None:
+        try:
+            piece = packed_piece(self._file, head)
+            if piece.packing not in DEFLATE_KINDS:
+                self._report.plain += 1
+                return
+            self._report.compressed += 1
+            if piece.offset in self._verified:
+                return
+            if piece.size > WHOLE_BYTES_MAX:
+                self._inflate(piece.offset, piece.stored, piece.size, lambda _: None)
+            else:
+                inflate(self._file, piece)
+        except LogDamaged as error:
+            self._damage(error.message)
+
+    def _inflate(self, offset: int, stored: int, size: int, use: Callable[[bytes], None]) -> None:
+        """Inflate in parts, so that a block that swells cannot fill the memory."""
         inflater, found = zlib.decompressobj(), 0
         try:
-            for block in self._read(packed, offset):
-                rest, piece = block, b""
-                # a full piece may leave output behind even when the input is used up
-                while not inflater.eof and (rest or len(piece) == READ_BYTES):
-                    piece = inflater.decompress(rest, READ_BYTES)
-                    use(piece)
-                    found += len(piece)
+            for start in range(offset, offset + stored, READ_BYTES):
+                rest, part = bytes(self._file.bytes_at(start, min(READ_BYTES, offset + stored - start))), b""
+                # a full part may leave output behind even when the input is used up
+                while not inflater.eof and (rest or len(part) == READ_BYTES):
+                    part = inflater.decompress(rest, READ_BYTES)
+                    use(part)
+                    found += len(part)
                     rest = inflater.unconsumed_tail
-                    if found > original:
-                        raise _Broken(f"The data at offset {offset} inflates to more than the {original} bytes it declares.")
+                    if found > size:
+                        raise LogDamaged(f"The data at offset {offset} inflate to more than the {size} bytes they declare.")
+                self._file.release(start, READ_BYTES)
         except zlib.error as error:
-            raise _Broken(f"The compressed data at offset {offset} is damaged: {error}.") from None
-        if not inflater.eof or found != original:
-            raise _Broken(f"The compressed data at offset {offset} inflates to {found} bytes, it declares {original}.")
+            raise LogDamaged(f"The compressed data at offset {offset} is damaged: {error}.") from None
+        if not inflater.eof or found != size:
+            raise LogDamaged(f"The compressed data at offset {offset} inflates to {found} bytes, it declares {size}.")
 
-    def _attachment(self, offset: int, left: int) -> None:
-        if left < AT_HEAD.size:
-            raise _Broken(f"The AT block at offset {offset} has {left} bytes of content, its fields need {AT_HEAD.size}.")
-        flags, _, md5, original, embedded = AT_HEAD.unpack(self._file.read(AT_HEAD.size))
+    def _attachment(self, block: Block) -> None:
+        if len(block.data) < AT_HEAD.size:
+            raise LogDamaged(
+                f"The AT block at offset {block.offset} has {len(block.data)} bytes of content, its fields need {AT_HEAD.size}."
+            )
+        flags, _, md5, size, stored = AT_HEAD.unpack_from(block.data)
         if not flags & AT_EMBEDDED:
             return
-        if embedded > left - AT_HEAD.size:
-            raise _Broken(f"The AT block at offset {offset} declares {embedded} bytes of data, it holds {left - AT_HEAD.size}.")
+        if stored > len(block.data) - AT_HEAD.size:
+            raise LogDamaged(
+                f"The AT block at offset {block.offset} declares {stored} bytes of data, "
+                f"it holds {len(block.data) - AT_HEAD.size}."
+            )
+        offset = block.offset + block.length - len(block.data) + AT_HEAD.size
         digest = hashlib.md5(usedforsecurity=False)
         if flags & AT_COMPRESSED:
-            self._inflate(offset, embedded, original, digest.update)
+            self._inflate(offset, stored, size, digest.update)
         else:
-            for block in self._read(embedded, offset):
-                digest.update(block)
+            digest.update(self._file.bytes_at(offset, stored))
         if flags & AT_MD5 and digest.digest() != md5:
-            raise _Broken(f"The attachment at offset {offset} has MD5 {digest.hexdigest()}, it declares {md5.hex()}.")
+            raise LogDamaged(f"The attachment at offset {block.offset} has MD5 {digest.hexdigest()}, it declares {md5.hex()}.")
+
+    def _values(self, link: int, channel: int) -> None:
+        """Values of varying length, each behind its length: they must end where their stream does."""
+        try:
+            if self._file.head(link).id not in SIGNAL_DATA:
+                return
+        except LogDamaged:
+            # told by the walk
+            return
+        what = f"the channel at offset {channel}"
+        held, awaited = 0, 0
+        head = b""
+        for piece in pieces_of(self._file, link, self._findings, what):
+            if piece.packing == TRANSPOSED:
+                return
+            try:
+                data = inflate(self._file, piece)
+            except LogDamaged as error:
+                self._damage(error.message)
+                return
+            self._verified.add(piece.offset)
+            awaited, head = _follow(data, awaited, head)
+            held += len(data)
+        if awaited or head:
+            self._damage(
+                f"The values of {what} reach {awaited or LENGTH.size - len(head)} bytes behind the {held} of their data."
+            )
+
+    def _find_overlaps(self, ends: list[tuple[int, int, str]]) -> None:
+        """No block reaches into another."""
+        for (offset, end, name), (following, _, _) in pairwise(sorted(ends)):
+            if end > following:
+                self._damage(f"The {name} block at offset {offset} ends at {end}, another block stands at offset {following}.")
 
     def _find_circles(self) -> None:
         """A reader follows lists to their end: each must have one. Every block is passed once."""
         done: set[int] = set()
         for start in self._next:
-            here, path = start, set()
+            here, path = start, set[int]()
             while here in self._next and here not in done and here not in path:
                 path.add(here)
                 here = self._next[here]
             if here in path:
                 self._damage(f"The list that passes offset {here} runs in a circle.")
             done |= path
+
+
+def _follow(data: memoryview, awaited: int, head: bytes) -> tuple[int, bytes]:
+    """Go from value to value of a part of a stream.
+
+    Args:
+        data: the part.
+        awaited: bytes of a value that began before it.
+        head: bytes of a length that began before it.
+
+    Returns:
+        What the next part continues: ``awaited`` and ``head``.
+    """
+    place, size = awaited, len(data)
+    if head:
+        missing = LENGTH.size - len(head)
+        head += data[:missing]
+        if len(head) < LENGTH.size:
+            return 0, head
+        place = missing + LENGTH.unpack(head)[0]
+    last, unpack = size - LENGTH.size, LENGTH.unpack_from
+    while place <= last:
+        place += LENGTH.size + unpack(data, place)[0]
+    return (place - size, b"") if place >= size else (0, bytes(data[place:]))

@@ -10,8 +10,9 @@ import pytest
 
 from drivelake.evidence.lineage import find_version
 from drivelake.lake import Lake
+from tests.drivelake.logs.making import rechunk
 
-COMMANDS = ["demo", "ingest", "inspect", "trace", "impact", "verify", "report", "doctor"]
+COMMANDS = ["demo", "ingest", "inspect", "salvage", "trace", "impact", "verify", "report", "doctor"]
 # runs the command line with dagster and the network out of reach
 ISOLATED = """
 import socket, sys
@@ -93,10 +94,43 @@ def test_impact_lists_what_contains_a_drive_and_what_left_it_out(chain):
     assert found[-1]["left_out"]
 
 
-def test_inspect_of_a_damaged_log_exits_with_3_and_says_what_is_damaged(chain):
-    done = drivelake("inspect", chain.inbox / "signals_04" / "camera.mcap")
+@pytest.fixture
+def camera_log(generated, tmp_path):
+    """A camera log in many small chunks."""
+    log = tmp_path / "camera.mcap"
+    shutil.copy(generated / "inbox" / "signals_01" / "camera.mcap", log)
+    rechunk(log)
+    return log
+
+
+def test_inspect_of_a_cut_log_exits_with_3_and_says_what_is_damaged_and_what_is_left(camera_log):
+    os.truncate(camera_log, camera_log.stat().st_size // 2)
+    done = drivelake("inspect", camera_log)
     assert done.returncode == 3
     assert "DAMAGED" in done.stdout
+    (report,) = json.loads(drivelake("inspect", camera_log, "--json").stdout)
+    assert (report["verdict"], report["readable"], report["recovered_share"]) == ("salvaged", False, None)
+    messages = sum(channel["messages"] for channel in report["channels"])
+    assert f"SALVAGED {messages} messages can be read, how many there were cannot be known" in done.stdout
+
+
+def test_inspect_tells_what_each_channel_lost(camera_log):
+    data = bytearray(camera_log.read_bytes())
+    data[len(data) // 2] ^= 1
+    camera_log.write_bytes(data)
+    (report,) = json.loads(drivelake("inspect", camera_log, "--json").stdout)
+    assert 0.9 < report["recovered_share"] < 1
+    assert any(c["lost"] for c in report["channels"])
+    for channel in report["channels"]:
+        assert channel["expected"] == channel["messages"] + channel["lost"]
+        assert bool(channel["why"]) is bool(channel["lost"])
+    assert f"{report['recovered_share']:.2%} of those that it promises" in drivelake("inspect", camera_log).stdout
+
+
+def test_inspect_of_a_log_that_holds_nothing_readable_says_lost(generated):
+    done = drivelake("inspect", generated / "inbox" / "signals_04" / "camera.mcap")
+    assert done.returncode == 3
+    assert "LOST     no message can be read" in done.stdout
 
 
 def test_inspect_needs_no_lake(generated, tmp_path):
@@ -104,6 +138,12 @@ def test_inspect_needs_no_lake(generated, tmp_path):
     assert done.returncode == 0, done.stderr
     channels = {c["name"] for log in json.loads(done.stdout) for c in log["channels"]}
     assert {"/camera/front/image/compressed", "/imu/data"} <= channels
+
+
+def test_inspect_of_less_memory_than_its_libraries_need_is_refused(generated):
+    done = drivelake("inspect", generated / "inbox" / "signals_01", "--memory-mb", "100")
+    assert done.returncode == 2
+    assert "memory-mb" in done.stderr
 
 
 def test_an_empty_folder_is_no_drive(tmp_path):

@@ -84,6 +84,25 @@ def drive_mcap(messages=60, **options):
     )
 
 
+def rechunk(path, chunk_size=8192):
+    """Write an MCAP file again in smaller chunks, so that damage to one of them leaves the others."""
+    from mcap.reader import make_reader
+
+    output, schemas, channels = BytesIO(), {}, {}
+    writer = Writer(output, chunk_size=chunk_size, compression=CompressionType.ZSTD)
+    writer.start(profile="ros2", library="tests")
+    with path.open("rb") as stream:
+        for schema, channel, message in make_reader(stream).iter_messages(log_time_order=False):
+            if schema.id not in schemas:
+                schemas[schema.id] = writer.register_schema(schema.name, schema.encoding, schema.data)
+            if channel.id not in channels:
+                channels[channel.id] = writer.register_channel(channel.topic, channel.message_encoding, schemas[schema.id])
+            number = channels[channel.id]
+            writer.add_message(number, message.log_time, message.data, message.publish_time, message.sequence)
+    writer.finish()
+    path.write_bytes(output.getvalue())
+
+
 LAYOUTS = {
     "zstd": {},
     "lz4": {"compression": CompressionType.LZ4},

@@ -1,13 +1,16 @@
 import json
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivelake.logs import ChannelReport, LogReport
-from drivelake.logs.report import Stamps
+from drivelake.logs import ChannelReport, Findings, LogReport, report
+from drivelake.logs.report import Recovery, Stamps, recovered_share, recoveries, silences, unusable
 
-STAMPS = st.lists(st.integers(0, 10**6), max_size=200)
+STAMPS = st.lists(st.integers(0, 10**9), max_size=200)
+CHANNEL = Stamps().report("/imu", "t")
 
 
 @settings(max_examples=80, deadline=None)
@@ -26,6 +29,23 @@ def test_running_statistics_are_those_of_the_whole(stamps, cut):
     assert found.gap_ms_max == (forward.max() / 1e6 if len(forward) else None)
     median = np.median(forward) if len(forward) else 0
     assert found.rate_hz == (1e9 / median if median else None)
+    assert found.gaps == int((forward > max(5 * median, 50e6)).sum())
+    assert found.backward_ms_max == (-gaps.min() / 1e6 if (gaps < 0).any() else None)
+    assert found.backward_jumps == int((gaps <= -128e6).sum())
+
+
+@settings(max_examples=40, deadline=None)
+@given(stamps=STAMPS, cuts=st.lists(st.integers(0, 200), max_size=5), fold=st.sampled_from([1, 3, 16, 1 << 14]))
+def test_statistics_do_not_depend_on_how_the_stamps_arrive(stamps, cuts, fold):
+    whole = Stamps()
+    whole.extend(np.array(stamps, np.int64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "FOLD_AT", fold)
+        running, buffer = Stamps(), np.empty(max(len(stamps), 1), np.int64)
+        for part in np.split(np.array(stamps, np.int64), sorted(min(cut, len(stamps)) for cut in cuts)):
+            buffer[: len(part)] = part
+            running.extend(buffer[: len(part)])  # a reader's own buffer, that it uses again
+    assert running.report("c", "t") == whole.report("c", "t")
 
 
 def test_a_median_of_too_many_different_gaps_stays_close_and_small():
@@ -33,14 +53,135 @@ def test_a_median_of_too_many_different_gaps_stays_close_and_small():
     running = Stamps()
     for part in np.array_split(np.cumsum(gaps), 40):
         running.extend(part)
-    assert len(running._gaps) <= 1 << 16
+    assert len(running._gaps) <= 1 << 14
     assert np.isclose(running.report("c", "t").rate_hz, 1e9 / np.median(gaps[1:]), rtol=1e-4)
 
 
-def test_a_report_is_json_and_says_whether_it_is_readable():
-    channel = ChannelReport("/imu", "t", 0, None, None, None, None, 0)
-    sound = LogReport("a.mcap", "mcap", 5, (channel,))
-    damaged = LogReport("a.mcap", "mcap", 5, (channel,), damage=("cut.",))
-    assert json.loads(json.dumps(sound.as_dict()))["readable"] is True
-    assert damaged.as_dict()["readable"] is False
-    assert damaged.as_dict()["channels"][0]["name"] == "/imu"
+def test_gaps_are_silences_and_not_the_pauses_of_a_scheduler():
+    regular = np.arange(1000) * 10_000_000
+    late = regular + np.where(np.arange(1000) % 100 == 50, 39_000_000, 0)  # below 50 ms, if more than five periods
+    silent = np.delete(regular, [*range(200, 205), *range(600, 700)])
+    counted = []
+    for stamps in (regular, np.sort(late), silent):
+        running = Stamps()
+        running.extend(stamps)
+        counted.append(running.report("c", "t").gaps)
+    assert counted == [0, 0, 2]
+
+
+def findings(*, expected=None, sentences=(), bound=()):
+    told = Findings()
+    for channel, count in (expected or {}).items():
+        told.promise(channel, count)
+    for sentence in sentences:
+        told.damaged(sentence)
+    for sentence, channel, lost in bound:
+        told.damaged(sentence, channel=channel, lost=lost)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("told", "expected", "lost"),
+    [
+        (findings(), None, 0),
+        (findings(expected={"/a": 10}), 10, 0),
+        (findings(expected={"/a": 12}, sentences=["x"]), 12, 2),
+        (findings(sentences=["the file is cut"]), None, None),
+        (findings(bound=[("x", "/a", 3)]), None, 3),
+        (findings(bound=[("x", "/a", 0)]), None, None),
+        (findings(bound=[("x", "/b", 3)]), None, 0),
+        (findings(expected={"/a": 10}, bound=[("x", "/a", 3)]), 10, 3),
+    ],
+)
+def test_what_is_lost_is_a_number_only_where_it_is_known(told, expected, lost):
+    (found,) = (r for r in recoveries(told, {"/a": 10}) if r.channel == "/a")
+    assert (found.expected, found.recovered, found.lost) == (expected, 10, lost)
+
+
+def test_a_channel_that_only_the_promise_knows_is_told_as_not_recovered():
+    (found,) = recoveries(findings(expected={"/gone": 7}), {})
+    assert found == Recovery("/gone", 7, 0, 7, ())
+
+
+def recovery(recovered, expected=None):
+    return Recovery("c", expected, recovered, None, ())
+
+
+@pytest.mark.parametrize(
+    ("damage", "found", "usable"),
+    [
+        ((), [recovery(0, 10)], True),
+        (("x",), [recovery(5, 10)], True),
+        (("x",), [recovery(49, 100)], False),
+        (("x",), [recovery(0, 10), recovery(100, 110)], True),
+        (("x",), [recovery(1)], True),
+        (("x",), [recovery(0)], False),
+        (("x",), [], False),
+        (("x",), [recovery(0, 10), recovery(5)], False),
+        (("x",), [recovery(20, 10), recovery(1, 30)], False),
+    ],
+)
+def test_a_damaged_log_is_used_from_the_declared_share_on(damage, found, usable):
+    reason = unusable(damage, found, 0.5)
+    assert (reason == "") is usable
+    assert usable or reason.startswith("x")
+
+
+def test_the_share_is_over_the_channels_that_promise():
+    assert recovered_share([recovery(5, 10), recovery(100), recovery(30, 40)]) == 0.7
+    assert recovered_share([recovery(5), recovery(0, 0)]) is None
+    assert recovered_share([recovery(20, 10)]) == 1, "more than promised makes up for nothing"
+
+
+def test_a_channel_that_falls_silent_before_the_others_is_noted():
+    def channel(name, first_s, last_s, rate_hz=100.0, messages=1000):
+        first_ns, last_ns = int(first_s * 1e9), int(last_s * 1e9)
+        return replace(CHANNEL, name=name, first_ns=first_ns, last_ns=last_ns, rate_hz=rate_hz, messages=messages)
+
+    notes = silences(
+        [
+            channel("/whole", 0, 60),
+            channel("/late", 2, 60),
+            channel("/early", 0, 20.5),
+            channel("/slow", 0, 45, rate_hz=1.0),
+            channel("/once", 30, 30, messages=1),
+            replace(CHANNEL, name="/never"),
+        ]
+    )
+    assert notes == ["Channel '/late' begins 2.0 s after the log does.", "Channel '/early' ends 39.5 s before the log does."]
+
+
+@pytest.mark.parametrize(
+    ("damage", "messages", "verdict"),
+    [((), 5, "sound"), ((), 0, "sound"), (("cut.",), 5, "salvaged"), (("cut.",), 0, "lost")],
+)
+def test_a_verdict_says_whether_damage_left_anything(damage, messages, verdict):
+    found = LogReport("a.mcap", "mcap", 5, (replace(CHANNEL, messages=messages),), damage)
+    assert (found.verdict, found.readable) == (verdict, not damage)
+    assert found.as_dict()["verdict"] == verdict
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    channels=st.lists(
+        st.builds(
+            ChannelReport,
+            name=st.text(max_size=5),
+            type=st.text(max_size=5),
+            messages=st.integers(0, 2**40),
+            first_ns=st.none() | st.integers(-(2**63), 2**63 - 1),
+            last_ns=st.none() | st.integers(-(2**63), 2**63 - 1),
+            rate_hz=st.none() | st.floats(1e-9, 1e9),
+            gap_ms_max=st.none() | st.floats(0, 1e12),
+            backward_steps=st.integers(0, 9),
+            expected=st.none() | st.integers(0, 2**40),
+            lost=st.none() | st.integers(0, 2**40),
+            why=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+        ),
+        max_size=4,
+    ),
+    damage=st.lists(st.text(max_size=9), max_size=3).map(tuple),
+)
+def test_a_report_survives_json(channels, damage):
+    told = LogReport("a.mcap", "mcap", 5, tuple(channels), damage, ("note",))
+    assert LogReport.from_dict(json.loads(json.dumps(told.as_dict()))) == told

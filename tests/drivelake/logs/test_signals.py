@@ -1,18 +1,20 @@
 import json
+import os
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from asammdf import Signal
 
-from drivelake.logs import PayloadReader, signals, write_signals
+from drivelake.logs import Caps, PayloadReader, inspect_log, isolation, write_signals
 from tests.drivelake.logs.making import DATABASE, IMU, drive_mcap, imu, picture, write_can, write_mcap, write_mdf
 
 
-@pytest.fixture
-def drive(tmp_path):
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
     """A camera, a bus with its database, and a control log with many groups."""
-    folder = tmp_path / "drive"
+    folder = tmp_path_factory.mktemp("recorded") / "drive"
     folder.mkdir()
     (folder / "camera.mcap").write_bytes(drive_mcap())
     (folder / "car.dbc").write_text(DATABASE)
@@ -20,6 +22,21 @@ def drive(tmp_path):
     groups = [(f"g{i}", [Signal(np.arange(5.0), np.arange(5.0), name="x", unit="km/h")]) for i in range(40)]
     write_mdf(folder / "control.mf4", groups)
     return folder
+
+
+@pytest.fixture
+def drive(recorded, tmp_path):
+    """The same, to be damaged."""
+    return shutil.copytree(recorded, tmp_path / "drive")
+
+
+@pytest.fixture(scope="module")
+def signals(recorded, tmp_path_factory):
+    """Its signals folder, and what was said about it; read only."""
+    out = tmp_path_factory.mktemp("signals")
+    logs = {**logs_of(recorded), "lidar.mcap": recorded / "lidar.mcap"}
+    index = write_signals(logs, out, databases=[recorded / "car.dbc"], quarantined={"lidar.mcap": "cut short"})
+    return out, index
 
 
 def logs_of(drive):
@@ -30,9 +47,8 @@ def digest(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_the_folder_holds_a_table_a_channel_and_an_index_that_tells_the_truth(drive, tmp_path):
-    out = tmp_path / "signals"
-    index = write_signals(logs_of(drive), out, databases=[drive / "car.dbc"], quarantined={"lidar.mcap": "cut short"})
+def test_the_folder_holds_a_table_a_channel_and_an_index_that_tells_the_truth(signals):
+    out, index = signals
     assert json.loads((out / "index.json").read_text()) == index
     assert {path for path in digest(out) if path != "index.json"} == {entry["table"] for entry in index["tables"]}
     for entry in index["tables"]:
@@ -54,42 +70,63 @@ def test_the_folder_holds_a_table_a_channel_and_an_index_that_tells_the_truth(dr
     assert rows["control.mf4", "g39"] == 5
 
 
-def test_units_stand_in_the_index(drive, tmp_path):
-    index = write_signals(logs_of(drive), tmp_path / "signals", quarantined={})
+def test_units_stand_in_the_index(signals):
+    _, index = signals
     entry = next(e for e in index["tables"] if e["channel"] == "g0")
     assert entry["columns"][1] == {"name": "x", "dtype": "double", "unit": "m/s", "source_unit": "km/h"}
 
 
-def test_the_same_logs_give_the_same_bytes(drive, tmp_path):
-    for name in ("one", "two"):
-        write_signals(logs_of(drive), tmp_path / name, databases=[drive / "car.dbc"], quarantined={})
-    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+def test_the_same_logs_give_the_same_bytes(signals, recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(isolation, "READERS_MAX", 1)
+    logs = {**logs_of(recorded), "lidar.mcap": recorded / "lidar.mcap"}
+    write_signals(logs, tmp_path / "again", databases=[recorded / "car.dbc"], quarantined={"lidar.mcap": "cut short"})
+    assert digest(tmp_path / "again") == digest(signals[0])
 
 
-def test_pictures_are_pointers_into_the_log_and_never_copied(drive, tmp_path):
-    write_signals(logs_of(drive), tmp_path / "signals", quarantined={})
-    table = tmp_path / "signals" / "camera.mcap" / "camera.parquet"
+def test_pictures_are_pointers_into_the_log_and_never_copied(signals, recorded):
+    table = signals[0] / "camera.mcap" / "camera.parquet"
     assert table.stat().st_size < sum(len(picture(i).data) for i in range(30)) / 5
-    with PayloadReader(drive / "camera.mcap") as reader:
+    with PayloadReader(recorded / "camera.mcap") as reader:
         for number, row in enumerate(pq.read_table(table).to_pylist()):
             assert reader.read(row["payload_chunk"], row["payload_offset"], row["payload_bytes"]) == picture(number).data
 
 
-def test_a_log_that_turns_out_damaged_is_quarantined_and_leaves_no_table(drive, tmp_path):
+def test_the_sound_part_of_a_damaged_log_is_written_and_what_is_lost_is_told(drive, tmp_path):
     data = bytearray((drive / "camera.mcap").read_bytes())
-    data[-1] ^= 1  # told only at the end, when its tables are almost written
+    data[len(data) // 3] ^= 1
     (drive / "camera.mcap").write_bytes(data)
-    index = write_signals(logs_of(drive), tmp_path / "signals", quarantined={})
-    assert [entry["log"] for entry in index["quarantined"]] == ["camera.mcap"]
-    assert "magic" in index["quarantined"][0]["reason"]
-    assert not (tmp_path / "signals" / "camera.mcap").exists()
-    assert {entry["log"] for entry in index["tables"]} == {"can.mf4", "control.mf4"}
+    index = write_signals({"camera.mcap": drive / "camera.mcap"}, tmp_path / "signals", quarantined={})
+    assert index["quarantined"] == []
+    (entry,) = index["salvaged"]
+    report = inspect_log(drive / "camera.mcap")
+    assert (entry["log"], entry["damage"]) == ("camera.mcap", list(report.damage))
+    assert [(c["channel"], c["expected"], c["recovered"], c["lost"], tuple(c["why"])) for c in entry["channels"]] == [
+        (c.name, c.expected, c.messages, c.lost, c.why) for c in report.channels
+    ]
+    rows = {e["channel"]: e["rows"] for e in index["tables"] if e["log"] == "camera.mcap"}
+    assert rows == {c.name: c.messages for c in report.channels}
+    assert 0 < sum(rows.values()) < 90
 
 
-def test_a_quarantined_log_is_not_opened(drive, tmp_path):
-    logs = {**logs_of(drive), "gone.mcap": tmp_path / "gone.mcap"}
-    index = write_signals(logs, tmp_path / "signals", quarantined={"gone.mcap": "it is gone"})
-    assert index["quarantined"] == [{"log": "gone.mcap", "reason": "it is gone"}]
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_log_of_which_too_little_is_left_is_quarantined_and_leaves_no_table(drive, tmp_path, share):
+    data = bytearray((drive / "camera.mcap").read_bytes())
+    data[len(data) // 3] ^= 1
+    (drive / "camera.mcap").write_bytes(data)
+    recovered = inspect_log(drive / "camera.mcap").recovered_share
+    logs = {name: drive / name for name in ("camera.mcap", "can.mf4")}
+    index = write_signals(logs, tmp_path / "signals", quarantined={}, keep_salvaged_share=share)
+    assert [e["log"] for e in index["salvaged"]] == (["camera.mcap"] if recovered >= share else [])
+    assert [e["log"] for e in index["quarantined"]] == (["camera.mcap"] if recovered < share else [])
+    assert (tmp_path / "signals" / "camera.mcap").exists() is (recovered >= share)
+    assert "can.mf4" in {entry["log"] for entry in index["tables"]}
+
+
+def test_a_log_that_is_never_read_to_its_end_is_quarantined(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mcap")
+    index = write_signals({"pipe.mcap": tmp_path / "pipe.mcap"}, tmp_path / "signals", quarantined={}, caps=Caps(seconds=0.5))
+    reason = "Reading it did not end within 0.5 s, the declared cap."
+    assert (index["quarantined"], index["tables"]) == ([{"log": "pipe.mcap", "reason": reason}], [])
 
 
 def test_channels_that_differ_only_in_signs_or_case_keep_tables_of_their_own(tmp_path):
@@ -103,27 +140,6 @@ def test_channels_that_differ_only_in_signs_or_case_keep_tables_of_their_own(tmp
         number = names.index(entry["channel"])
         table = pq.read_table(tmp_path / "signals" / entry["table"])
         assert table.column("angular_velocity.z").to_pylist() == [float(number)]
-
-
-def test_row_groups_are_bounded(drive, tmp_path, monkeypatch):
-    monkeypatch.setattr(signals, "BATCH_ROWS", 16)
-    write_signals(logs_of(drive), tmp_path / "signals", quarantined={})
-    metadata = pq.read_metadata(tmp_path / "signals" / "camera.mcap" / "imu.parquet")
-    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [16, 16, 16, 12]
-
-
-def test_a_log_of_many_groups_holds_few_files_open(tmp_path):
-    import resource
-
-    groups = [(f"g{i}", [Signal(np.zeros(2), np.arange(2.0), name="x")]) for i in range(120)]
-    log = write_mdf(tmp_path / "many.mf4", groups)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
-    try:
-        index = write_signals({"many.mf4": log}, tmp_path / "signals", quarantined={})
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len(index["tables"]) == 120
 
 
 def test_recorded_drives_give_their_tables(shared_data, tmp_path):

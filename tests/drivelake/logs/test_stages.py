@@ -1,6 +1,8 @@
 """Landing and reading a drive: what arrives is kept, what is damaged is told, and nothing is touched when it cannot be used."""
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from drivelake.lake import Lake
 from drivelake.logs.stages import RAW_LOGS, SIGNALS
 from drivelake.manifest import hash_file
 from drivelake.stage import materialise, stale_because
+from tests.drivelake.logs.making import rechunk
 from tests.support import small_declaration
 
 
@@ -47,16 +50,59 @@ def test_the_tags_of_a_drive_are_facts_of_its_version(lake, generated):
     assert raw.manifest.facts["tags"] == yaml.safe_load((folder / "drive.yaml").read_text())["tags"]
 
 
-def test_a_damaged_log_is_quarantined_with_the_reason_and_the_rest_goes_on(lake, generated):
-    arrive(lake, generated / "inbox" / "signals_04", "signals_04")
-    raw, signals, frames = make(lake, "signals_04")
-    truth = json.loads((generated / "truth" / "signals_04.json").read_text())
-    assert list(raw.manifest.facts["quarantined"]) == [truth["damage"]["log"]] == ["camera.mcap"]
+def test_the_sound_part_of_a_damaged_log_is_used_and_the_damage_is_told_everywhere(lake, generated):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    rechunk(folder / "camera.mcap")
+    os.truncate(folder / "camera.mcap", (folder / "camera.mcap").stat().st_size * 6 // 10)
+    raw, signals, frames = make(lake, "signals_01")
+    assert (raw.manifest.facts["quarantined"], list(raw.manifest.facts["salvaged"])) == ({}, ["camera.mcap"])
+    health = json.loads(raw.path("health.json").read_bytes())
+    report = health["logs"]["camera.mcap"]
+    assert (report["verdict"], report["damage"][0]) == ("salvaged", health["salvaged"]["camera.mcap"])
+    assert "the file ends" in report["damage"][0]
+    index = json.loads(signals.path("index.json").read_bytes())
+    assert [entry["log"] for entry in index["salvaged"]] == signals.manifest.facts["salvaged"] == ["camera.mcap"]
+    read = {entry["channel"]: entry["rows"] for entry in index["tables"] if entry["log"] == "camera.mcap"}
+    assert read == {channel["name"]: channel["messages"] for channel in report["channels"]}
+    truth = json.loads((generated / "truth" / "signals_01.json").read_text())["channels"]["camera.mcap"]
+    assert all(0.4 < rows / truth[channel]["recorded"] < 0.7 for channel, rows in read.items())
+    assert 0 < frames.manifest.facts["frames"] <= read["/camera/front/image/compressed"]
+
+
+def test_a_log_of_which_nothing_can_be_read_is_quarantined_with_the_reason_and_the_rest_goes_on(lake, generated):
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    with (folder / "camera.mcap").open("r+b") as log:
+        log.truncate(100)
+    raw, signals, frames = make(lake, "signals_01")
+    assert list(raw.manifest.facts["quarantined"]) == ["camera.mcap"]
     assert "logs/camera.mcap" in raw.files, "the damaged bytes are kept"
     index = json.loads(signals.path("index.json").read_bytes())
     assert {t["log"] for t in index["tables"]} == {"can.mf4"}
+    assert index["quarantined"][0]["reason"] == raw.manifest.facts["quarantined"]["camera.mcap"]
     assert "quarantined" in frames.manifest.facts["excluded"]
     assert frames.manifest.facts["frames"] == 0
+
+
+def test_a_log_that_lost_more_than_is_declared_is_quarantined(tmp_path, generated):
+    lake = Lake.create(tmp_path / "lake", small_declaration(keep_salvaged_share=1.0))
+    establish_trust(lake)
+    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    rechunk(folder / "camera.mcap")
+    data = bytearray((folder / "camera.mcap").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "camera.mcap").write_bytes(data)
+    raw, signals = make(lake, "signals_01", RAW_LOGS, SIGNALS)
+    assert re.search(r"9\d\.\d% of the promised messages could be read", raw.manifest.facts["quarantined"]["camera.mcap"])
+    assert signals.manifest.facts["quarantined"] == ["camera.mcap"]
+
+
+def test_what_decides_whether_a_log_is_used_makes_its_versions_stale(lake, generated):
+    arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    make(lake, "signals_01", RAW_LOGS, SIGNALS)
+    for key in ("keep_salvaged_share", "reader_memory_mb", "reader_seconds", "reader_seconds_per_gb"):
+        changed = Lake.create(lake.root, small_declaration(**{key: 300 if key != "keep_salvaged_share" else 0.9}))
+        for stage in (RAW_LOGS, SIGNALS):
+            assert stale_because(stage, changed, "signals_01") == f"the declaration changed: {key}"
 
 
 def test_a_drive_without_a_log_is_refused_and_says_where_logs_go(lake):
@@ -94,13 +140,13 @@ def test_a_drive_that_changes_while_it_is_read_is_refused(lake, generated, monke
     folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
     from drivelake.logs import stages
 
-    inspect = stages.inspect_log
+    read = stages.in_readers
 
-    def meanwhile(path, *, name):
+    def meanwhile(*asked):
         (folder / "late.txt").write_text("x")
-        return inspect(path, name=name)
+        return read(*asked)
 
-    monkeypatch.setattr(stages, "inspect_log", meanwhile)
+    monkeypatch.setattr(stages, "in_readers", meanwhile)
     with pytest.raises(InputError, match="changed while it was read"):
         make(lake, "signals_01", RAW_LOGS)
 

@@ -1,0 +1,211 @@
+"""Bus logging groups as frames. Belongs here: members of a frame, lengths, ids, payloads side by side, the two passes.
+
+Never here: what databases say, files, what a frame means.
+
+Format: ASAM MDF 4.1 associated standard "Bus Logging": the structures CAN_DataFrame and LIN_Frame.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from drivelake.logs.arrow import AnyArray, nulls, values_of
+from drivelake.logs.buses.frames import Frames
+from drivelake.logs.buses.tables import BusTables
+from drivelake.logs.findings import Findings
+from drivelake.logs.mdf.physical import to_physical
+from drivelake.logs.mdf.source import Source
+from drivelake.logs.mdf.tables import Table
+from drivelake.logs.report import Leftovers, LogBatch
+
+if TYPE_CHECKING:
+    from drivelake.logs.buses.database import BusKind
+
+__all__ = ["BusMessages", "count_ids", "frames_of", "sound_frames"]
+
+CAN, LIN = "can.frames", "lin.frames"
+FRAMES_KEPT_BYTES = 64 << 20
+EXTENDED_BIT = 1 << 31
+ID_BITS = {CAN: 0x1FFF_FFFF, LIN: 0x3F}
+# CAN FD, ISO 11898-1: the codes above 8
+BYTES_OF_DLC = np.array([*range(9), 12, 16, 20, 24, 32, 48, 64], np.uint8)
+WIDTHS = (8, 64)
+
+
+def frames_of(batch: pa.RecordBatch, kind: str) -> tuple[Frames, int]:
+    """The frames in physical rows of a bus logging group, and how many were left out since they contradict themselves.
+
+    A frame contradicts itself if it declares more bytes than are there, or has no id or no payload.
+
+    Args:
+        batch: ``t_ns`` and the members of the frames.
+        kind: ``can.frames`` or ``lin.frames``.
+    """
+    columns = {name.rsplit(".", 1)[-1]: column for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    count = len(batch)
+    raw = _integers(columns, "ID", count)
+    held, data = _payloads(columns["DataBytes"])
+    code = _integers(columns, "DLC", count) if "DLC" in columns else None
+    lengths = _integers(columns, "DataLength", count) if "DataLength" in columns else _lengths(code, held, data.shape[1])
+    extended = (_integers(columns, "IDE", count) != 0) | ((raw & EXTENDED_BIT) != 0)
+    sound = (lengths >= 0) & (lengths <= held) & (lengths <= data.shape[1])
+    for name in ("ID", "DataBytes"):
+        if (invalid := nulls(columns[name])) is not None:
+            sound &= ~invalid
+    frames = Frames(
+        t_ns=_integers(columns, "t_ns", count),
+        bus=_integers(columns, "BusChannel", count).astype(np.uint8),
+        id=(raw & ID_BITS[kind]).astype(np.uint32),
+        extended=extended if kind == CAN else np.zeros(count, np.bool_),
+        dlc=(lengths if code is None else code).astype(np.uint8),
+        length=np.where(sound, lengths, 0).astype(np.uint8),
+        data=data,
+    )
+    wrong = count - int(np.count_nonzero(sound))
+    if wrong:
+        frames = Frames(*(column[sound] for column in frames))
+    return _blanked(frames), wrong
+
+
+def sound_frames(table: Table, batch: pa.RecordBatch, findings: Findings) -> Frames:
+    """As :func:`frames_of`; frames that contradict themselves are told."""
+    frames, wrong = frames_of(batch, table.type)
+    if wrong:
+        findings.damaged(
+            f"{wrong} frames of group {table.group.index} ({table.name!r}) declare more bytes than they hold, or have no id.",
+            channel=table.name,
+            lost=wrong,
+        )
+    return frames
+
+
+class BusMessages:
+    """Frames of bus logging groups as messages that databases know.
+
+    Args:
+        source: gives the records of tables, and tells findings about them.
+        databases: files that :func:`~drivelake.logs.buses.database.load_databases` reads.
+        findings: takes what is wrong with frames.
+    """
+
+    def __init__(
+        self, source: Callable[[Findings, Sequence[Table]], Source], databases: Sequence[Path], findings: Findings
+    ) -> None:
+        self._source, self._databases, self._findings = source, databases, findings
+        self._describe_lin: bool | None = None
+
+    def decodes(self, table: Table) -> bool:
+        """Whether the frames of a table become messages: those of CAN always, those of LIN if a database describes any."""
+        if table.type == LIN and self._describe_lin is None:
+            every = {(0, number, False): 1 for number in range(ID_BITS[LIN] + 1)}
+            self._describe_lin = bool(BusTables(self._databases, every, set(), lambda _: False, Findings(), kind="LIN").names)
+        return table.type == CAN or (table.type == LIN and bool(self._describe_lin))
+
+    def read(
+        self,
+        tables: Sequence[Table],
+        taken: set[str],
+        wanted: Callable[[str], bool],
+        batch_rows: int,
+        leftovers: Leftovers | None,
+    ) -> Iterator[LogBatch]:
+        """The messages; a first pass over all frames learns which ids come on which bus, and keeps the frames of small logs."""
+        seen: dict[str, Counter[tuple[int, int, bool]]] = {table.type: Counter() for table in tables}
+        kept: list[tuple[str, Frames]] = []
+        size = 0
+        for kind, frames in self._frames(tables, self._findings):
+            seen[kind].update(count_ids(frames))
+            size += sum(column.nbytes for column in frames)
+            if size > FRAMES_KEPT_BYTES:
+                kept.clear()
+            else:
+                kept.append((kind, frames))
+        buses: dict[str, BusTables] = {}
+        for kind in sorted(seen):
+            names = taken.union(*(bus.names for bus in buses.values()))
+            spelling: BusKind = "CAN" if kind == CAN else "LIN"
+            buses[kind] = BusTables(self._databases, seen[kind], names, wanted, self._findings, kind=spelling)
+        # what the second pass finds wrong, the first one told
+        again = self._frames(tables, Findings()) if size > FRAMES_KEPT_BYTES else iter(kept)
+        for kind, frames in again:
+            yield from buses[kind].add(frames, batch_rows)
+        for bus in buses.values():
+            yield from bus.rest()
+            if leftovers is not None:
+                leftovers.frames.update(bus.undecoded)
+
+    def _frames(self, tables: Sequence[Table], findings: Findings) -> Iterator[tuple[str, Frames]]:
+        for table, batch in self._source(findings, tables).found(tables, to_physical, None):
+            if batch is not None:
+                yield table.type, sound_frames(table, batch, findings)
+
+
+def count_ids(frames: Frames) -> Counter[tuple[int, int, bool]]:
+    """Number of frames by (bus, id, extended)."""
+    keys = frames.id.astype(np.uint64) | frames.extended.astype(np.uint64) << np.uint64(32)
+    keys |= frames.bus.astype(np.uint64) << np.uint64(33)
+    found, counts = np.unique(keys, return_counts=True)
+    return Counter(
+        {
+            (key >> 33, key & 0xFFFF_FFFF, bool(key >> 32 & 1)): count
+            for key, count in zip(found.tolist(), counts.tolist(), strict=True)
+        }
+    )
+
+
+def _integers(columns: dict[str, AnyArray], name: str, count: int) -> NDArray[np.int64]:
+    """A member as numbers; zeros if the log does not have it, or where it is invalid."""
+    column = columns.get(name)
+    if column is None:
+        return np.zeros(count, np.int64)
+    values, invalid = values_of(column), nulls(column)
+    if invalid is not None:
+        values = np.where(invalid, np.zeros(1, values.dtype), values)
+    return values.astype(np.int64, copy=False)
+
+
+def _payloads(column: AnyArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Bytes that each payload has, and (n, 8 or 64) their first ones; behind them are zeros."""
+    binary = cast("pa.BinaryArray", column)
+    count = len(binary)
+    _, offsets, values = binary.buffers()
+    if not count or offsets is None:
+        return np.zeros(0, np.int64), np.zeros((0, WIDTHS[0]), np.uint8)
+    ends = np.frombuffer(memoryview(offsets), np.int32, count + 1, 4 * binary.offset).astype(np.int64)
+    held = np.diff(ends)
+    flat = np.frombuffer(memoryview(values), np.uint8)[ends[0] : ends[-1]] if values else np.empty(0, np.uint8)
+    longest, shortest = int(held.max()), int(held.min())
+    width = next((width for width in WIDTHS if longest <= width), WIDTHS[-1])
+    if shortest == longest == width:
+        return held, flat.reshape(count, width)
+    data = np.zeros((count, width), np.uint8)
+    if shortest == longest:
+        data[:, :longest] = flat.reshape(count, longest)[:, :width]
+    elif longest <= width:
+        data[np.arange(width) < held[:, None]] = flat
+    else:
+        inside = np.arange(len(flat)) - np.repeat(ends[:-1] - ends[0], held) < width
+        data[np.arange(width) < held[:, None]] = flat[inside]
+    return held, data
+
+
+def _lengths(code: NDArray[np.int64] | None, held: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Payload bytes of a log that does not say them: from the code, of which classic CAN has no more than 8."""
+    if code is None:
+        return held
+    return np.minimum(BYTES_OF_DLC[np.clip(code, 0, len(BYTES_OF_DLC) - 1)].astype(np.int64), width)
+
+
+def _blanked(frames: Frames) -> Frames:
+    """Zeros behind the payload, where some loggers leave what was there before."""
+    beyond = np.arange(frames.data.shape[1]) >= frames.length[:, None]
+    if not (frames.data[beyond] != 0).any():
+        return frames
+    return frames._replace(data=np.where(beyond, np.uint8(0), frames.data))

@@ -1,0 +1,289 @@
+"""Unsorted data groups: records of many groups in one stream. Belongs here: taking it apart in bounded memory.
+
+Never here: the compiled walk (scan.py), channels, what is done with batches.
+
+Format: ASAM MDF 4.1, "unsorted data": a record id before each record; groups of values of varying length (VLSD groups) whose
+records are the values that other records point at, by the offset that they would have in a stream of their own.
+
+Records are gathered by group until they are worth a batch. Behind a piece that is lost, or an id that is of no group, no
+record can be found any more: the stream ends there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivelake.errors import LogDamaged
+from drivelake.logs.findings import Findings
+from drivelake.logs.mdf.blocks import LAST_DT_OPEN, MdfFile
+from drivelake.logs.mdf.cells import Bytes
+from drivelake.logs.mdf.decoding import Values, Window
+from drivelake.logs.mdf.model import DataGroup, Group, Piece
+from drivelake.logs.mdf.runs import Rows, runs_of, stream_bytes, unpacked
+from drivelake.logs.mdf.streams import Found, decoded
+from drivelake.logs.mdf.tables import VLSD_GROUP, Table
+from drivelake.logs.mdf.values import values_in
+
+__all__ = ["Demux"]
+
+# rows that wait for company: of one group, and of all groups of a stream together
+ROWS_BYTES = 1 << 20
+ALL_ROWS_BYTES = 32 << 20
+# rows that wait for values, and values that may be asked for again
+WAITING_BYTES = 64 << 20
+INFLATED_AHEAD = 2
+
+
+class _Stored:
+    """Values of one VLSD group, the last 64 MiB of them at least."""
+
+    def __init__(self) -> None:
+        self._data = np.empty(1 << 16, np.uint8)
+        self._base = self._size = 0
+
+    def add(self, values: Bytes) -> None:
+        if self._size + len(values) > len(self._data):
+            kept = self._data[: self._size]
+            if self._size > 2 * WAITING_BYTES:
+                dropped = self._size - WAITING_BYTES
+                kept = kept[dropped:]
+                self._base += dropped
+            self._size = len(kept)
+            grown = np.empty(max(2 * self._size, self._size + len(values)), np.uint8)
+            grown[: self._size] = kept
+            self._data = grown
+        self._data[self._size : self._size + len(values)] = values
+        self._size += len(values)
+
+    def take(self, offsets: NDArray[np.uint64]) -> tuple[Bytes, NDArray[np.int64], NDArray[np.bool_] | None]:
+        """As :class:`~drivelake.logs.mdf.columns.Values` says."""
+        missing = (offsets < self._base) | (offsets >= self._base + self._size)
+        starts = np.where(missing, 0, offsets - np.uint64(self._base)).astype(np.int64)
+        data, lengths, wrong = values_in(self._data[: self._size], starts, missing)
+        return data, lengths, wrong if wrong.any() else None
+
+    def behind(self, offsets: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which values are not there yet."""
+        _, _, wrong = self.take(offsets)
+        return np.zeros(len(offsets), np.bool_) if wrong is None else wrong & (offsets >= self._base)
+
+
+@dataclass
+class _Waiting:
+    """Rows of one table that are no batch yet."""
+
+    table: Table
+    first: int = 0
+    rows: list[Bytes] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, rows: Bytes) -> None:
+        self.rows.append(rows.copy())
+        self.bytes += rows.size
+
+    def joined(self) -> Bytes:
+        if len(self.rows) > 1:
+            self.rows = [np.concatenate(self.rows)]
+        return self.rows[0] if self.rows else np.empty((0, self.table.record_bytes), np.uint8)
+
+
+class Demux:
+    """One unsorted data group.
+
+    Args:
+        file: the file.
+        data_group: the group.
+        pieces: of its stream.
+        tables: to be filled from it.
+        findings: takes what is wrong with the stream.
+        executor: inflates ahead, if there is one.
+
+    Attributes:
+        counted: records seen so far, by the index of their group.
+    """
+
+    def __init__(
+        self,
+        file: MdfFile,
+        data_group: DataGroup,
+        pieces: Sequence[Piece],
+        tables: Sequence[Table],
+        findings: Findings,
+        executor: Executor | None,
+    ) -> None:
+        self._file, self._data_group, self._findings, self._executor = file, data_group, findings, executor
+        self._pieces = [part for run in runs_of(pieces, 1) for part in run.pieces]
+        self._size = stream_bytes(pieces)
+        self._groups = sorted(data_group.groups, key=lambda group: group.record_id)
+        self._waiting = {table.group.index: _Waiting(table) for table in tables}
+        self._stored: dict[int, _Stored] = {}
+        self._streams: dict[int, dict[int, Values]] = {}
+        self.counted: Counter[int] = Counter()
+        for table in tables:
+            assert table.columns is not None
+            self._streams[table.group.index] = {
+                channel.offset: self._stored.setdefault(channel.data, _Stored()) for channel in table.columns.streams
+            }
+        self._rows_bytes = min(ROWS_BYTES, max(1 << 16, ALL_ROWS_BYTES // max(len(tables), 1)))
+
+    def results(self) -> Iterator[tuple[Table, Found]]:
+        """Batches of the tables, those of a table in the order of the stream."""
+        self._check_ids()
+        end = yield from self._walk()
+        for waiting in self._waiting.values():
+            yield from self._rest(waiting)
+        if end < self._size:
+            for waiting in self._waiting.values():
+                self._findings.lose(waiting.table.name, 0, f"The stream that it stands in ends at byte {end} of {self._size}.")
+
+    def _check_ids(self) -> None:
+        ids = Counter(group.record_id for group in self._groups)
+        twice = sorted(number for number, uses in ids.items() if uses > 1)
+        if twice:
+            raise LogDamaged(f"Several groups of the data group at offset {self._data_group.offset} have the record ids {twice}.")
+
+    def _walk(self) -> Generator[tuple[Table, Found], None, int]:
+        """Take the stream apart; gives the byte at which it ended."""
+        from drivelake.logs.mdf.scan import COMPLETE, LOOKUP_IDS, copy_records, count_records
+
+        id_bytes, count = self._data_group.id_bytes, len(self._groups)
+        ids = np.array([group.record_id for group in self._groups], np.uint64)
+        lookup = np.full(LOOKUP_IDS, -1, np.int32)
+        lookup[ids[ids < LOOKUP_IDS].astype(np.int64)] = np.arange(count, dtype=np.int32)[ids < LOOKUP_IDS]
+        sizes = np.array([_size(group) for group in self._groups], np.int64)
+        chosen = np.array([group.index in self._waiting or group.offset in self._stored for group in self._groups])
+        carry, place = np.empty(0, np.uint8), 0
+        torn = -1
+        for data in self._data():
+            if data is None:
+                return place
+            window = np.concatenate((carry, data))
+            counts, held = np.zeros(count, np.int64), np.zeros(count, np.int64)
+            end, state, torn = count_records(window, id_bytes, lookup, ids, sizes, counts, held)
+            bases = np.cumsum(held * chosen) - held * chosen
+            out = np.empty(int((held * chosen).sum()), np.uint8)
+            copy_records(window, end, id_bytes, lookup, ids, sizes, np.where(chosen, bases, -1), out)
+            yield from self._sorted(out, bases, held, counts)
+            place += end
+            if state != COMPLETE:
+                self._unknown(window, end, place)
+                return place
+            carry = window[end:].copy()
+        if len(carry):
+            self._torn(torn, len(carry))
+        return self._size
+
+    def _data(self) -> Iterator[Bytes | None]:
+        """The stream, piece by piece; None where a piece is lost, and no more."""
+        ahead: deque[tuple[Piece, Future[Bytes] | None]] = deque()
+        pieces = iter(self._pieces)
+        try:
+            while True:
+                for piece in pieces:
+                    ahead.append((piece, self._executor.submit(unpacked, self._file, piece) if self._executor else None))
+                    if len(ahead) >= INFLATED_AHEAD or self._executor is None:
+                        break
+                if not ahead:
+                    return
+                piece, future = ahead.popleft()
+                try:
+                    yield unpacked(self._file, piece) if future is None else future.result()
+                except LogDamaged as error:
+                    self._findings.damaged(
+                        f"{error.message} Behind byte {piece.place} of its stream no record can be found:"
+                        f" {self._size - piece.place} bytes are lost."
+                    )
+                    yield None
+                    return
+                self._file.release(piece.offset, piece.stored)
+        finally:
+            for _, future in ahead:
+                if future is not None:
+                    future.cancel()
+
+    def _sorted(
+        self, out: Bytes, bases: NDArray[np.int64], held: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> Iterator[tuple[Table, Found]]:
+        """Records of one window, side by side by group: values first, since records point at them."""
+        for slot, group in enumerate(self._groups):
+            self.counted[group.index] += int(counts[slot])
+            if group.offset in self._stored:
+                self._stored[group.offset].add(out[bases[slot] : bases[slot] + held[slot]])
+        for slot, group in enumerate(self._groups):
+            waiting = self._waiting.get(group.index)
+            if waiting is None or not counts[slot]:
+                continue
+            # what waits is given when more comes, so that something is left to be the last
+            if waiting.bytes >= self._rows_bytes:
+                yield from self._given(waiting, final=waiting.bytes >= WAITING_BYTES)
+            waiting.add(out[bases[slot] : bases[slot] + held[slot]].reshape(int(counts[slot]), -1))
+
+    def _given(self, waiting: _Waiting, *, final: bool) -> Iterator[tuple[Table, Found]]:
+        """Rows whose values have come; all of them if ``final``."""
+        columns, rows = waiting.table.columns, waiting.joined()
+        assert columns is not None
+        streams = self._streams[waiting.table.group.index]
+        ready = len(rows) if final else self._ready(waiting.table, rows)
+        first = waiting.first
+        waiting.first += ready
+        waiting.rows = [rows[ready:]] if ready < len(rows) else []
+        waiting.bytes = (len(rows) - ready) * waiting.table.record_bytes
+        for found in decoded(columns, [Rows(first, rows[:ready])] if ready else [], first + ready, streams):
+            yield waiting.table, found
+
+    def _ready(self, table: Table, rows: Bytes) -> int:
+        """Rows before the first one whose values have not come yet."""
+        columns, ready = table.columns, len(rows)
+        assert columns is not None
+        if columns.streams and ready:
+            cells = columns.empty(ready)
+            columns.gather(rows, cells, 0)
+            for channel, offsets in columns.offsets(Window(cells, 0, ready)):
+                behind = self._stored[channel.data].behind(offsets)
+                ready = min(ready, int(np.argmax(behind)) if behind.any() else ready)
+        return ready
+
+    def _rest(self, waiting: _Waiting) -> Iterator[tuple[Table, Found]]:
+        """What is left at the end of the stream; where a logger lost its power, the last values were never written."""
+        if self._file.unfinalised & LAST_DT_OPEN:
+            yield from self._given(waiting, final=False)
+            if rows := len(waiting.joined()):
+                name = waiting.table.name
+                sentence = f"The data of the file end before the values of the last {rows} records of {name!r}."
+                self._findings.note(sentence)
+                self._findings.lose(name, rows, sentence)
+        else:
+            yield from self._given(waiting, final=True)
+
+    def _unknown(self, window: Bytes, at: int, place: int) -> None:
+        number = int.from_bytes(window[at : at + self._data_group.id_bytes].tobytes(), "little")
+        self._findings.damaged(
+            f"At byte {place} of the data of the data group at offset {self._data_group.offset} stands the record id {number},"
+            f" which is of no group; behind it no record can be found: {self._size - place} bytes are lost."
+        )
+
+    def _torn(self, slot: int, left: int) -> None:
+        """The stream ends inside a record, as it does where a logger lost its power."""
+        group = self._groups[slot] if slot >= 0 else None
+        waiting = self._waiting.get(group.index) if group else None
+        whose = f" of group {group.index}" if group else ""
+        sentence = (
+            f"The data of the data group at offset {self._data_group.offset} end inside a record{whose}:"
+            f" {left} bytes of it are there."
+        )
+        if not self._file.unfinalised & LAST_DT_OPEN:
+            self._findings.damaged(sentence, channel=waiting.table.name if waiting else None, lost=1 if waiting else 0)
+            return
+        self._findings.note(sentence)
+        if waiting:
+            self._findings.lose(waiting.table.name, 1, sentence)
+
+
+def _size(group: Group) -> int:
+    return -1 if group.flags & VLSD_GROUP else group.record_bytes + group.invalid_bytes

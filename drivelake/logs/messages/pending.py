@@ -1,0 +1,136 @@
+"""Messages that wait for their record batch. Belongs here: copying them out of their block, where each came from.
+
+Never here: what a message says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivelake.logs.messages.block import MessageBlock
+from drivelake.logs.messages.serial import gather
+
+__all__ = ["Cut", "Held", "Pending", "place"]
+
+# A row's stamps and places
+ROW_BYTES = 64
+
+
+class Cut(NamedTuple):
+    """One message without its payload.
+
+    Attributes:
+        kept: what is left of it.
+        payload_at: where the payload begins in the message.
+        payload_bytes: its length.
+    """
+
+    kept: bytes
+    payload_at: int
+    payload_bytes: int
+
+
+class Held(NamedTuple):
+    """Messages one behind the other in memory of their own, in the order in which they came.
+
+    Attributes:
+        data: (bytes,) uint8.
+        starts: (n,) int64, where each begins in ``data``.
+        lengths: (n,) int64.
+        log_ns: (n,) int64, receive stamps.
+        publish_ns: (n,) int64, publish stamps.
+        chunks: (n,) int64, file offset of the chunk each came from, -1 for the file itself.
+        offsets: (n,) int64, where each stood in there.
+        payload_at: (n,) int64, where its payload begins in the whole message; empty where nothing was cut out.
+        payload_bytes: (n,) int64, bytes of its payload; empty where nothing was cut out.
+    """
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    log_ns: NDArray[np.int64]
+    publish_ns: NDArray[np.int64]
+    chunks: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    payload_at: NDArray[np.int64]
+    payload_bytes: NDArray[np.int64]
+
+    def parts(self, size: int, rows: int) -> Iterator[Held]:
+        """Consecutive messages of about ``size`` bytes together, at least one and at most ``rows``."""
+        first, total = 0, len(self.starts)
+        while first < total:
+            last = int(np.searchsorted(self.starts, self.starts[first] + size))
+            last = min(max(last, first + 1), first + rows, total)
+            yield Held(self.data, *(column[first:last] for column in self[1:]))
+            first = last
+
+    def messages(self) -> list[bytes]:
+        """Each of them."""
+        if not len(self.starts):
+            return []
+        first = int(self.starts[0])
+        whole = self.data[first : int(self.starts[-1] + self.lengths[-1])].tobytes()
+        starts = self.starts - first
+        return [whole[start:end] for start, end in zip(starts.tolist(), (starts + self.lengths).tolist(), strict=True)]
+
+
+def place(chunk: int, offset: int) -> str:
+    """Where a message stands, for sentences."""
+    return f"byte {offset}" + (f" of the chunk at offset {chunk}" if chunk >= 0 else "")
+
+
+class Pending:
+    """Messages of one channel, copied block by block; nothing is looked at before they are taken.
+
+    Attributes:
+        rows: how many.
+        bytes: memory that they hold, roughly.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self.rows = 0
+        self.bytes = 0
+        self._data: list[NDArray[np.uint8]] = []
+        self._columns: list[tuple[NDArray[np.int64], ...]] = []
+        self._blocks: list[tuple[int, int, int]] = []
+
+    def add(self, block: MessageBlock) -> None:
+        """All messages of a block, whole."""
+        if len(block.starts):
+            data = gather(block.buffer, block.starts, block.lengths)
+            self._hold(block, data, (block.lengths, block.log_ns, block.publish_ns, block.starts))
+
+    def add_cut(self, block: MessageBlock, which: NDArray[np.int64], cuts: list[Cut]) -> None:
+        """Some messages of a block without their payloads."""
+        if not cuts:
+            return
+        data = np.frombuffer(b"".join(cut.kept for cut in cuts), np.uint8)
+        lengths, at, sizes = np.array([(len(cut.kept), cut.payload_at, cut.payload_bytes) for cut in cuts], np.int64).T
+        self._hold(block, data, (lengths, block.log_ns[which], block.publish_ns[which], block.starts[which], at, sizes))
+
+    def _hold(self, block: MessageBlock, data: NDArray[np.uint8], columns: tuple[NDArray[np.int64], ...]) -> None:
+        rows = len(columns[0])
+        self._data.append(data)
+        self._columns.append(columns)
+        self._blocks.append((rows, block.chunk, block.origin))
+        self.rows += rows
+        self.bytes += len(data) + ROW_BYTES * rows
+
+    def take(self) -> Held:
+        """All of them; they are forgotten here."""
+        if not self._data:
+            return Held(np.empty(0, np.uint8), *[np.empty(0, np.int64)] * 8)
+        data = np.concatenate(self._data)
+        lengths, log_ns, publish_ns, starts, *payload = (np.concatenate(parts) for parts in zip(*self._columns, strict=True))
+        rows, chunks, origins = np.array(self._blocks, np.int64).T
+        self._begin()
+        at, sizes = payload or [np.empty(0, np.int64)] * 2
+        offsets = starts + np.repeat(origins, rows)
+        return Held(data, np.cumsum(lengths) - lengths, lengths, log_ns, publish_ns, np.repeat(chunks, rows), offsets, at, sizes)
