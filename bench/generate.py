@@ -18,7 +18,7 @@ __all__ = ["CACHE", "INPUTS", "inputs"]
 
 CACHE = Path(__file__).parent / ".cache"
 
-SIGNALS_S = 200.0
+SIGNALS_S = 400.0
 FRAMES = 2_000_000
 UNSORTED_FRAMES = 500_000
 TELEMETRY_S = 200.0

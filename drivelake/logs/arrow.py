@@ -124,7 +124,10 @@ def texts(data: NDArray[np.uint8], lengths: NDArray[np.integer], encoding: str, 
 
 def texts_of(values: Sequence[str | None]) -> pa.StringArray:
     """A column of Python strings."""
-    return pa.array(values, pa.string())
+    encoded = [b"" if value is None else value.encode() for value in values]
+    data = np.frombuffer(b"".join(encoded), np.uint8)
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    return _as_text(binaries(data, lengths), np.fromiter((value is None for value in values), np.bool_, len(encoded)))
 
 
 def values_of(column: AnyArray) -> NDArray[np.generic]:

@@ -5,7 +5,6 @@ Never here: what the bytes are, where pointers come from.
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections import OrderedDict
 from pathlib import Path
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from drivelake.errors import LogDamaged
 from drivelake.logs.bags.ros1_chunk import ChunkRecord, open_chunk
 from drivelake.logs.bags.ros1_records import CHUNK, RecordBroken, chunk_fields, read_head
+from drivelake.logs.bags.sqlite_file import BAG_ERRORS, ZSTD_MAGIC, connect
 from drivelake.logs.bags.sqlite_file import MAGIC as SQLITE_MAGIC
-from drivelake.logs.bags.sqlite_file import ZSTD_MAGIC, connect
 from drivelake.logs.bags.sqlite_rows import opened
 from drivelake.logs.findings import RESTORE
 from drivelake.logs.mcap.records import FRAME, decompressed, parse_chunk
@@ -203,14 +202,14 @@ class _SqliteRows:
                     return None
                 blob.seek(min(offset, len(blob)))
                 return blob.read(size)
-        except (sqlite3.Error, OverflowError) as error:
+        except (*BAG_ERRORS, OverflowError) as error:
             raise _unreadable(chunk, error) from None
 
     def open(self, chunk: int) -> NDArray[np.uint8]:
         try:
             with self._bag.blobopen("messages", "data", chunk, readonly=True) as blob:
                 data = blob.read()
-        except sqlite3.Error as error:
+        except BAG_ERRORS as error:
             raise _unreadable(chunk, error) from None
         return np.frombuffer(opened(data), np.uint8)
 

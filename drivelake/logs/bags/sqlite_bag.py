@@ -5,7 +5,6 @@ Never here: pages, definitions, tables.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged, UnsupportedLog
-from drivelake.logs.bags.sqlite_file import ZSTD_MAGIC, is_sound, open_bag
+from drivelake.logs.bags.sqlite_file import BAG_ERRORS, ZSTD_MAGIC, is_sound, open_bag
 from drivelake.logs.bags.sqlite_metadata import Metadata, read_metadata
 from drivelake.logs.bags.sqlite_rows import Window, opened, read_windows
 from drivelake.logs.bags.sqlite_topics import Topic, read_topics
@@ -64,7 +63,7 @@ class SqliteBag:
     def _read_topics(self) -> None:
         try:
             self.topics = read_topics(self._bag, self._metadata.ros_distro if self._metadata else "", self._findings)
-        except (sqlite3.DatabaseError, UnsupportedLog) as error:
+        except (*BAG_ERRORS, UnsupportedLog) as error:
             if isinstance(error, UnsupportedLog) and not self._findings.sentences:
                 raise  # a sound database, and no bag
             reason = error.message if isinstance(error, UnsupportedLog) else str(error)

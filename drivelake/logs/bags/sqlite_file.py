@@ -20,12 +20,14 @@ from typing import NamedTuple
 from drivelake.errors import InputError, UnsupportedLog
 from drivelake.logs.findings import Findings
 
-__all__ = ["MAGIC", "MESSAGE_BYTES_MAX", "ZSTD_MAGIC", "connect", "is_sound", "open_bag"]
+__all__ = ["BAG_ERRORS", "MAGIC", "MESSAGE_BYTES_MAX", "ZSTD_MAGIC", "connect", "is_sound", "open_bag"]
 
 MAGIC = b"SQLite format 3\x00"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MESSAGE_BYTES_MAX = 256 << 20
 ERRORS_MAX = 20
+# What reading a damaged database raises; SQLite's message may quote bytes of the file that are no text, and then is none.
+BAG_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 COPY_BYTES = 1 << 20
 
 
@@ -83,11 +85,13 @@ def is_sound(bag: sqlite3.Connection, findings: Findings) -> bool:
     """Whether every page, row and index entry agrees with the others; what does not is told."""
     sound = True
     try:
+        # pages are checked when they are loaded: what a damaged one gives must not depend on which are loaded already
+        bag.execute("PRAGMA cache_size = 0")
         for (line,) in bag.execute(f"PRAGMA integrity_check({ERRORS_MAX})"):
             if line != b"ok":
                 sound = False
                 findings.damaged(f"SQLite's integrity check says: {' '.join(line.decode('utf-8', 'replace').split())}.")
-    except sqlite3.DatabaseError as error:
+    except BAG_ERRORS as error:
         sound = False
         findings.damaged(f"SQLite's integrity check ends: {error}.")
     return sound

@@ -15,7 +15,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
-from drivelake.logs.bags.sqlite_file import MESSAGE_BYTES_MAX, ZSTD_MAGIC
+from drivelake.logs.bags.sqlite_file import BAG_ERRORS, MESSAGE_BYTES_MAX, ZSTD_MAGIC
 from drivelake.logs.findings import RESTORE, Findings
 
 __all__ = ["Window", "opened", "read_windows"]
@@ -149,7 +149,7 @@ def _batches(query: _Query, findings: Findings) -> Iterator[list[Cells]]:
                     last = before
                 elif number <= last:
                     findings.damaged(f"Row {number} of the messages stands behind row {last}: rows that do are left out.")
-                    raise sqlite3.DatabaseError("rows out of order")  # noqa: TRY301  (as a bad page: the tree may be a circle)
+                    raise sqlite3.DatabaseError("rows out of order")  # as a bad page: the tree may be a circle
                 unused += number - max(last + 1, begin)
                 before, last = last, number
                 if len(rows) >= WINDOW_ROWS or size >= WINDOW_BYTES:
@@ -158,7 +158,7 @@ def _batches(query: _Query, findings: Findings) -> Iterator[list[Cells]]:
                 # given with the next window at the earliest: the row behind it may say that its number is wrong
                 rows.append(row)
                 size += len(row[3]) if isinstance(row[3], bytes) else 0
-        except sqlite3.DatabaseError as error:
+        except BAG_ERRORS as error:
             # The row before the one that fails is dropped with it by Python's cursor, so it may still be read by itself.
             following = query.next_row(last + 1) if last < ROWID_MAX else None
             if following is None or following[0] != last + 1:
@@ -193,7 +193,7 @@ class _Query:
         """How many rows have a number that no recorder gives; 0 where their page cannot be read, which the rows behind tell."""
         try:
             return int(self._bag.execute("SELECT count(*) FROM messages NOT INDEXED WHERE rowid < 1").fetchone()[0])
-        except sqlite3.DatabaseError:
+        except BAG_ERRORS:
             return 0
 
     def next_row(self, start: int) -> Cells | None:
@@ -221,7 +221,7 @@ class _Query:
         """Whether reading from ``start`` on works, and the first row there is."""
         try:
             row: Cells | None = self._bag.execute(f"{self._text} LIMIT 1", (start,)).fetchone()
-        except sqlite3.DatabaseError:
+        except BAG_ERRORS:
             return False, None
         return row is None or row[0] >= start, row
 
@@ -238,7 +238,7 @@ class _StampIndex:
         """None where the bag has no such index, or not over the stamps alone."""
         try:
             columns = [row[2] for row in bag.execute(f"PRAGMA index_info({STAMP_INDEX})")]
-        except sqlite3.DatabaseError:
+        except BAG_ERRORS:
             return None
         return _StampIndex(bag) if columns == [b"timestamp"] else None
 
@@ -251,7 +251,7 @@ class _StampIndex:
         query = f"SELECT count(*) FROM messages INDEXED BY {STAMP_INDEX} WHERE timestamp = ? AND rowid = ?"
         try:
             found = self._bag.execute(query, (row[2], row[0])).fetchone()
-        except sqlite3.DatabaseError:
+        except BAG_ERRORS:
             self.unreadable += 1
             return ""
         return "" if found[0] else f"is stamped {row[2]} ns, the index over the stamps has no such entry"

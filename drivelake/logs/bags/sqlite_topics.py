@@ -55,7 +55,7 @@ def read_topics(bag: sqlite3.Connection, distribution: str, findings: Findings) 
 
     Raises:
         UnsupportedLog: the database is no bag.
-        sqlite3.DatabaseError: a page that is needed for it is damaged.
+        sqlite3.DatabaseError, UnicodeDecodeError: a page that is needed for it is damaged.
     """
     missing = [table for table, columns in TABLES.items() if not _has(bag, table, columns)]
     if len(missing) == len(TABLES):

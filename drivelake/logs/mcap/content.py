@@ -5,7 +5,10 @@ Belongs here: message heads, and that records tile their bytes without gap. Neve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -23,36 +26,49 @@ __all__ = [
     "by_index",
     "by_scan",
     "disagreeing",
-    "groups",
     "of_messages",
-    "sparse",
 ]
 
 # Frame and fields of a message record; its data follows.
 HEAD = np.dtype(
     [("opcode", "u1"), ("length", "<u8"), ("channel", "<u2"), ("sequence", "<u4"), ("log_ns", "<i8"), ("publish_ns", "<i8")]
 )
-# Bytes for each message from which on a chunk is scanned: a scan costs 0.3 us a message, the index 0.2 ms a chunk.
-SPARSE_BYTES = 2048
-# Offsets inside a buffer stay below this power of two, so that a channel id fits above them.
-CHANNEL_SHIFT = 47
 FIELDS_SIZE = HEAD.itemsize - FRAME.size
+RAW_HEAD = np.dtype(f"V{HEAD.itemsize}")
+NO_HEADS = np.empty(0, RAW_HEAD)
+CHANNEL_BITS, CHANNEL_MAX = 16, (1 << 16) - 1
+# Of a message index: log time in ns, offset of the record inside the chunk.
+ENTRY = struct.Struct("<QQ")
 
 
 class Index(NamedTuple):
-    """A message index: its channel, and (n, 2) log time in ns and offset of the record inside the chunk."""
+    """A message index: its channel, its entries (log time in ns and offset into the chunk, 8 bytes each), its own offset."""
 
     channel: int
-    entries: NDArray[np.uint64]
+    entries: memoryview
     offset: int
+
+    @property
+    def listed(self) -> int:
+        """Messages that it lists."""
+        return len(self.entries) // ENTRY.size
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Log time in ns and offset of each message."""
+        return list(ENTRY.iter_unpack(self.entries))
 
 
 class Content(NamedTuple):
-    """What one stretch of bytes holds.
+    """What one stretch of bytes holds. Messages are sorted by channel, then by place.
 
     Attributes:
-        heads: (n,) :data:`HEAD`, of the messages: sorted by channel, then by place.
+        heads: (n,) :data:`HEAD`.
         offsets: (n,) int64, where each message record begins.
+        lengths: (n,) int64, bytes of the data that follows each head.
+        log_ns: (n,) int64; negative where the stamp is beyond int64.
+        publish_ns: (n,) int64; likewise.
+        runs: channels and their rows.
         others: every other record: opcode, begin and end of its body, in order.
         broken: where the first record begins that reaches beyond the bytes; nothing behind it is read. -1 if none does.
         short: offsets of messages that are too short for their own fields; they are left out.
@@ -60,76 +76,132 @@ class Content(NamedTuple):
 
     heads: NDArray[np.void]
     offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    log_ns: NDArray[np.int64]
+    publish_ns: NDArray[np.int64]
+    runs: tuple[tuple[int, slice], ...]
     others: tuple[tuple[int, int, int], ...] = ()
     broken: int = -1
     short: tuple[int, ...] = ()
 
+    def rows(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> Content:
+        """Some of the messages, in the same order."""
+        kept = _content(self.heads[which], self.offsets[which])
+        return kept._replace(others=self.others, broken=self.broken, short=self.short)
 
-def groups(channels: NDArray[np.uint16]) -> Iterator[tuple[int, slice]]:
-    """Runs of one channel in a sorted column."""
+
+def _content(heads: NDArray[np.void], offsets: NDArray[np.int64]) -> Content:
+    return Content(heads, offsets, *_columns(heads), _runs(heads["channel"]))
+
+
+def _columns(heads: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Bytes of data, log time and publish time."""
+    return heads["length"].view(np.int64) - FIELDS_SIZE, heads["log_ns"].copy(), heads["publish_ns"].copy()
+
+
+def _runs(channels: NDArray[np.uint16] | NDArray[np.int64]) -> tuple[tuple[int, slice], ...]:
+    """The rows of each number in a sorted column."""
     if not len(channels):
-        return
-    cuts = (np.flatnonzero(channels[1:] != channels[:-1]) + 1).tolist()
-    for begin, end in zip([0, *cuts], [*cuts, len(channels)], strict=True):
-        yield int(channels[begin]), slice(begin, end)
-
-
-def sparse(buffer: NDArray[np.uint8], indexes: Sequence[Index]) -> bool:
-    """Whether a chunk holds so few messages for its bytes that :func:`by_scan` costs less than :func:`by_index`."""
-    return sum(len(index.entries) for index in indexes) * SPARSE_BYTES < len(buffer)
+        return ()
+    cuts = ((channels[1:] != channels[:-1]).nonzero()[0] + 1).tolist()
+    begins = [0, *cuts]
+    return tuple(zip(channels[begins].tolist(), map(slice, begins, [*cuts, len(channels)]), strict=True))
 
 
 def disagreeing(content: Content, indexes: Sequence[Index]) -> Iterator[tuple[Index, int]]:
     """Message indexes that do not list exactly the messages that were found, each with how many of its channel were."""
-    places = np.empty((len(content.offsets), 2), np.uint64)
-    places[:, 0] = content.heads["log_ns"].view(np.uint64)
+    places = np.empty((len(content.offsets), 2), "<i8")
+    places[:, 0] = content.log_ns
     places[:, 1] = content.offsets
-    runs = dict(groups(content.heads["channel"]))
-    if [index.channel for index in indexes] == list(runs) and b"".join(i.entries.data for i in indexes) == places.tobytes():
+    listing = sorted((index for index in indexes if index.entries), key=itemgetter(0))
+    alike = [index.channel for index in listing] == [number for number, _ in content.runs]
+    if alike and b"".join([index.entries for index in listing]) == places.tobytes():
         return
+    runs = dict(content.runs)
     for index in indexes:
         found = places[runs.get(index.channel, slice(0, 0))]
-        if sorted(index.entries.tolist()) != sorted(found.tolist()):
+        if sorted(index.places) != sorted(ENTRY.iter_unpack(found.tobytes())):
             yield index, len(found)
 
 
 def agreed(content: Content, index: Index) -> NDArray[np.int64]:
     """(m,) rows of the messages that were found exactly where a message index lists them."""
-    listed = set(map(tuple, index.entries.tolist()))
+    listed = set(index.places)
     own = np.flatnonzero(content.heads["channel"] == index.channel)
-    stamps, offsets = content.heads["log_ns"][own].view(np.uint64).tolist(), content.offsets[own].tolist()
+    stamps, offsets = content.log_ns[own].view(np.uint64).tolist(), content.offsets[own].tolist()
     rows: NDArray[np.int64] = own[np.array([place in listed for place in zip(stamps, offsets, strict=True)], bool)]
     return rows
 
 
-def by_index(buffer: NDArray[np.uint8], indexes: Sequence[Index]) -> Content | None:
-    """The content of a chunk as its message indexes (at least one) list it, or nothing where they and the bytes disagree.
+def by_index(chunks: Sequence[tuple[NDArray[np.uint8], Sequence[Index]]]) -> list[Content | None]:
+    """The content of chunks as their message indexes list it, or nothing for a chunk where they and the bytes disagree.
 
     They agree if a message of the right channel and log time stands at every place they list, and if these messages
-    together with records of other kinds tile the chunk without gap.
+    together with records of other kinds tile the chunk without gap. Several chunks cost little more than one.
     """
-    entries = np.concatenate([index.entries for index in indexes]) if indexes else np.empty((0, 2), np.uint64)
-    channels = np.repeat(np.array([index.channel for index in indexes], np.uint16), [len(index.entries) for index in indexes])
-    offsets = entries[:, 1].astype(np.int64)
-    size = len(buffer)
-    if len(offsets) and not 0 <= int(offsets.min()) <= int(offsets.max()) <= size - HEAD.itemsize:
+    found = _listed(chunks)
+    if found is not None:
+        return [*found]
+    return [None] if len(chunks) == 1 else [content for chunk in chunks for content in by_index([chunk])]
+
+
+def _listed(chunks: Sequence[tuple[NDArray[np.uint8], Sequence[Index]]]) -> list[Content] | None:
+    """As :func:`by_index`, nothing where one of the chunks and its indexes disagree.
+
+    All chunks stand on one line, one behind the other: what is compared is compared for all of them at once.
+    """
+    listing: list[tuple[int, int, int, Index]] = []
+    begin, rows = 0, [0]
+    runs: list[list[tuple[int, slice]]] = []
+    for buffer, indexes in chunks:
+        count = 0
+        runs.append([])
+        for index in sorted(indexes, key=itemgetter(0)):
+            listing.append((begin, begin + len(buffer), len(runs) << CHANNEL_BITS | index.channel, index))
+            if index.listed:
+                runs[-1].append((index.channel, slice(count, count + index.listed)))
+                count += index.listed
+        begin += len(buffer)
+        rows.append(rows[-1] + count)
+    counts = [index.listed for *_, index in listing]
+    entries = np.frombuffer(b"".join([index.entries for *_, index in listing]), "<i8").reshape(-1, 2)
+    begins, ends, keys = np.array([numbers for *numbers, _ in listing], np.int64).reshape(-1, 3).repeat(counts, 0).T
+    log_ns, offsets = entries.T
+    starts = begins + offsets
+    if not ((offsets >= 0) & (starts <= ends - HEAD.itemsize)).all():
         return None
-    if not (np.diff((channels.astype(np.int64) << CHANNEL_SHIFT) + offsets) > 0).all():
-        order = np.lexsort((offsets, channels))
-        entries, channels, offsets = entries[order], channels[order], offsets[order]
-    heads = _heads(buffer, offsets)
-    lengths = heads["length"]
-    if not (
-        (heads["opcode"] == Opcode.MESSAGE).all()
-        and (heads["channel"] == channels).all()
-        and (heads["log_ns"].view(np.uint64) == entries[:, 0]).all()
-        and FIELDS_SIZE <= int(lengths.min(initial=FIELDS_SIZE)) <= int(lengths.max(initial=0)) <= size
-    ):
+    if not ((starts[1:] > starts[:-1]) | (keys[1:] != keys[:-1])).all():
+        order = np.lexsort((offsets, keys))
+        keys, log_ns, offsets, starts, ends = (column[order] for column in (keys, log_ns, offsets, starts, ends))
+    spans = [slice(first, last) for first, last in pairwise(rows)]
+    heads = _heads([(buffer, offsets[span]) for (buffer, _), span in zip(chunks, spans, strict=True)])
+    lengths = heads["length"].view(np.int64)
+    behind = starts + FRAME.size + lengths
+    alike = (heads["opcode"] == Opcode.MESSAGE) & (heads["channel"] == keys & CHANNEL_MAX) & (heads["log_ns"] == log_ns)
+    if not (alike & (lengths >= FIELDS_SIZE) & (lengths <= begin) & (behind <= ends)).all():
         return None
-    ends = offsets + lengths.view(np.int64) + FRAME.size
     # each channel is sorted by itself, which a stable sort makes use of: ten times faster
-    others = _between(buffer, np.sort(offsets, kind="stable"), np.sort(ends, kind="stable"))
-    return None if others is None else Content(heads, offsets, others)
+    starts.sort(kind="stable")
+    behind.sort(kind="stable")
+    gapless = [*starts[:1], *behind[-1:]] == [0, begin] and bool((starts[1:] == behind[:-1]).all())
+    columns = (offsets.astype(np.int64), *_columns(heads))
+    found = []
+    begin = 0
+    for (buffer, _), span, own in zip(chunks, spans, runs, strict=True):
+        others = () if gapless else _between(buffer, starts[span] - begin, behind[span] - begin)
+        if others is None:
+            return None
+        found.append(Content(heads[span], *(column[span] for column in columns), _joined(own), others))
+        begin += len(buffer)
+    return found
+
+
+def _joined(runs: list[tuple[int, slice]]) -> tuple[tuple[int, slice], ...]:
+    """One run a channel, also where two message indexes list it."""
+    joined: dict[int, slice] = {}
+    for channel, run in runs:
+        joined[channel] = slice(joined[channel].start, run.stop) if channel in joined else run
+    return tuple(joined.items())
 
 
 def by_scan(buffer: NDArray[np.uint8]) -> Content:
@@ -146,22 +218,19 @@ def of_messages(
     while len(offsets) and offsets[-1] + HEAD.itemsize > len(buffer):
         short.append(int(offsets[-1]))
         offsets = offsets[:-1]
-    heads = _heads(buffer, offsets)
-    if (fits := heads["length"] >= FIELDS_SIZE).all():
-        order = np.argsort(heads["channel"], kind="stable")
-    else:
+    heads = _heads([(buffer, offsets)])
+    if int(heads["length"].min(initial=FIELDS_SIZE)) < FIELDS_SIZE:
+        fits = heads["length"] >= FIELDS_SIZE
         short += offsets[~fits].tolist()
-        order = np.flatnonzero(fits)
-        order = order[np.argsort(heads["channel"][order], kind="stable")]
-    return Content(heads[order], offsets[order], others, broken, tuple(sorted(short)))
+        heads, offsets = heads[fits], offsets[fits]
+    order = heads["channel"].argsort(kind="stable")
+    return _content(heads[order], offsets[order])._replace(others=others, broken=broken, short=tuple(sorted(short)))
 
 
-def _heads(buffer: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.void]:
-    """(n,) :data:`HEAD` at places that are known to lie within the buffer."""
-    if not len(offsets):
-        return np.empty(0, HEAD)
-    rows: NDArray[np.void] = np.ndarray((len(buffer) - HEAD.itemsize + 1,), f"V{HEAD.itemsize}", buffer, strides=(1,))[offsets]
-    return rows.view(HEAD)
+def _heads(places: Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> NDArray[np.void]:
+    """(n,) :data:`HEAD` at offsets in buffers that are known to hold them."""
+    rows = [np.ndarray((len(b) - HEAD.itemsize + 1,), RAW_HEAD, b, 0, (1,))[offsets] for b, offsets in places if len(offsets)]
+    return np.concatenate([NO_HEADS, *rows]).view(HEAD)
 
 
 def _between(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from drivelake.errors import UnsupportedLog
 from drivelake.logs.findings import Findings
-from drivelake.logs.mcap.content import FIELDS_SIZE, HEAD, groups
+from drivelake.logs.mcap.content import HEAD
 from drivelake.logs.mcap.framing import Frame
 from drivelake.logs.mcap.records import parse_attachment
 from drivelake.logs.mcap.walk import McapWalk, Messages
@@ -128,23 +128,19 @@ def _open(channel: Channel, leftovers: Leftovers | None, findings: Findings) -> 
 
 def _blocks(walk: McapWalk, messages: Messages) -> Iterator[tuple[int, MessageBlock]]:
     """The messages by table, each with the id of a channel of it; channels that share a table are joined by place."""
-    heads, offsets = messages.heads, messages.offsets
-    runs: dict[str, tuple[int, list[slice]]] = {}
-    for number, run in groups(heads["channel"]):
-        runs.setdefault(walk.declared.names[number], (number, []))[1].append(run)
-    columns = (
-        offsets + HEAD.itemsize,
-        heads["length"].astype(np.int64) - FIELDS_SIZE,
-        np.ascontiguousarray(heads["log_ns"]),
-        np.ascontiguousarray(heads["publish_ns"]),
-    )
-    for number, (first, *others) in runs.values():
-        chosen: slice | NDArray[np.int64] = first
+    buffer, content, chunk, origin = messages
+    names = walk.declared.names
+    tables: dict[str, list[tuple[int, slice]]] = {}
+    for number, run in content.runs:
+        tables.setdefault(names[number], []).append((number, run))
+    starts = content.offsets + HEAD.itemsize
+    _, offsets, lengths, log_ns, publish_ns, *_ = content
+    for (number, run), *others in tables.values():
+        rows: slice | NDArray[np.int64] = run
         if others:
-            rows = np.concatenate([np.arange(run.start, run.stop) for run in (first, *others)])
-            chosen = rows[np.argsort(offsets[rows])]
-        starts, lengths, log_ns, publish_ns = (column[chosen] for column in columns)
-        yield number, MessageBlock(messages.buffer, starts, lengths, log_ns, publish_ns, messages.chunk, messages.origin)
+            rows = np.concatenate([np.arange(run.start, run.stop), *(np.arange(run.start, run.stop) for _, run in others)])
+            rows = rows[np.argsort(offsets[rows])]
+        yield number, MessageBlock(buffer, starts[rows], lengths[rows], log_ns[rows], publish_ns[rows], chunk, origin)
 
 
 def _add(table: Table, block: MessageBlock, batch_rows: int) -> Iterator[pa.RecordBatch]:

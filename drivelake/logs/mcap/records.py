@@ -136,8 +136,8 @@ def parse_chunk(body: memoryview, offset: int) -> Chunk:
     return Chunk(size, crc, compression, data)
 
 
-def parse_index(body: memoryview, offset: int) -> tuple[int, NDArray[np.uint64]]:
-    """The channel of a message index, and (n, 2) log time in ns and offset into the chunk, a view of the file.
+def parse_index(body: memoryview, offset: int) -> tuple[int, memoryview]:
+    """The channel of a message index, and its entries: log time in ns and offset into the chunk, 8 bytes each.
 
     Raises:
         LogDamaged: its fields do not fit into its bytes.
@@ -147,7 +147,7 @@ def parse_index(body: memoryview, offset: int) -> tuple[int, NDArray[np.uint64]]
     channel, size = INDEX_HEAD.unpack_from(body)
     if size % 16 or INDEX_HEAD.size + size > len(body):
         raise _misfit("MessageIndex", offset, len(body), f"its entries of 16 bytes take {size}")
-    return channel, np.frombuffer(body, "<u8", size // 8, INDEX_HEAD.size).reshape(-1, 2)
+    return channel, body[INDEX_HEAD.size : INDEX_HEAD.size + size]
 
 
 def parse_chunk_index(body: memoryview, offset: int) -> ChunkIndex:

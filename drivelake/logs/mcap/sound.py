@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import RESTORE, Findings
-from drivelake.logs.mcap.content import HEAD, by_scan, of_messages
+from drivelake.logs.mcap.content import HEAD, Content, by_scan, of_messages
 from drivelake.logs.mcap.framing import Broken, Chunked, Frame, Stretch, frames, mapped
-from drivelake.logs.mcap.records import decompressed, parse, parse_attachment, parse_chunk
+from drivelake.logs.mcap.records import FRAME, decompressed, parse, parse_attachment, parse_chunk
 from drivelake.logs.mcap.walk import McapWalk, Messages
 
 __all__ = ["SoundRecord", "records", "sound_records"]
@@ -74,7 +74,7 @@ def sound_records(path: Path, findings: Findings) -> Iterator[SoundRecord]:
     walk = McapWalk(path, findings)
     for event in walk.events():
         if isinstance(event, Messages):
-            yield from _messages(event.buffer, event.heads, event.offsets)
+            yield from _messages(event.buffer, event.content)
         elif isinstance(event, Schema | Channel):
             yield event
         elif event.opcode == Opcode.ATTACHMENT:
@@ -96,8 +96,8 @@ def records(path: Path) -> Iterator[McapRecord]:
         if isinstance(frame, Broken):
             raise LogDamaged(frame.sentence, next_step=RESTORE)
         if isinstance(frame, Stretch):
-            content = of_messages(np.frombuffer(view, np.uint8), frame.offsets)
-            yield from _messages(np.frombuffer(view, np.uint8), content.heads, content.offsets)
+            whole = np.frombuffer(view, np.uint8)
+            yield from _messages(whole, of_messages(whole, frame.offsets))
         elif isinstance(frame, Chunked):
             yield from _in_chunk(decompressed(parse_chunk(_body(view, frame.chunk), frame.chunk.offset), frame.chunk.offset))
             yield from (parse(MessageIndex, _body(view, index), index.offset) for index in frame.indexes)
@@ -119,15 +119,15 @@ def _in_chunk(buffer: NDArray[np.uint8]) -> Iterator[McapRecord]:
         for opcode, begin, end in content.others
         if opcode in PARSERS
     ]
-    found += zip(np.sort(content.offsets).tolist(), _messages(buffer, content.heads, content.offsets), strict=True)
+    found += zip(np.sort(content.offsets).tolist(), _messages(buffer, content), strict=True)
     yield from (record for _, record in sorted(found, key=itemgetter(0)))
 
 
-def _messages(buffer: NDArray[np.uint8], heads: NDArray[np.void], offsets: NDArray[np.int64]) -> Iterator[Message]:
+def _messages(buffer: NDArray[np.uint8], content: Content) -> Iterator[Message]:
     """Messages in the order of their places."""
     data = buffer.data
-    order = np.argsort(offsets)
-    for offset, head in zip(offsets[order].tolist(), heads[order].tolist(), strict=True):
+    order = np.argsort(content.offsets)
+    for offset, head in zip(content.offsets[order].tolist(), content.heads[order].tolist(), strict=True):
         _, length, channel, sequence, log_ns, publish_ns = head
-        end = offset + HEAD.itemsize + length - 22
-        yield Message(channel, log_ns, bytes(data[offset + HEAD.itemsize : end]), publish_ns, sequence)
+        body = data[offset + HEAD.itemsize : offset + FRAME.size + length]
+        yield Message(channel, log_ns, bytes(body), publish_ns, sequence)

@@ -6,6 +6,7 @@ Belongs here: what a summary with a right CRC-32 vouches for. Never here: a summ
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import deflate
 from mcap.opcode import Opcode
@@ -61,7 +62,7 @@ class Summary:
     channel_sets: dict[frozenset[int], frozenset[int]] = field(default_factory=dict)
     statistics: Statistics | None = None
 
-    @property
+    @cached_property
     def complete(self) -> bool:
         """Whether every channel of the file is repeated, each topic once, so that chunks can be left closed."""
         topics = [channel.topic for channel in self.channels.values()]

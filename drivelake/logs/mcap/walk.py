@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
-from drivelake.logs.mcap.ahead import Group, Item, ahead, grouped
-from drivelake.logs.mcap.content import Content, Index, agreed, by_index, by_scan, disagreeing, groups, of_messages, sparse
+from drivelake.logs.mcap.ahead import Group, ahead, grouped
+from drivelake.logs.mcap.content import Content, Index, agreed, by_index, by_scan, disagreeing, of_messages
 from drivelake.logs.mcap.declarations import Declarations
 from drivelake.logs.mcap.framing import Broken, Frame, Stretch, frames, mapped
 from drivelake.logs.mcap.ledger import Ledger
@@ -46,6 +46,9 @@ __all__ = ["McapWalk", "Messages"]
 
 RELEASE_BYTES = 16 << 20
 STAMP_MAX_NS = (1 << 63) - 1
+# Chunks whose messages are found together.
+TOGETHER_BYTES, TOGETHER_CHUNKS = 8 << 20, 64
+NOTHING = np.empty(0, np.uint8)
 DATA_ONLY = {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA}
 
 
@@ -54,21 +57,28 @@ class Messages(NamedTuple):
 
     Attributes:
         buffer: (bytes,) uint8, a decompressed chunk or a stretch of the file; valid until the next event is asked for.
-        heads: (n,) :data:`~drivelake.logs.mcap.content.HEAD`, sorted by channel, then by place.
-        offsets: (n,) int64, where each record begins in ``buffer``.
+        content: where they stand in ``buffer``, and their heads.
         chunk: file offset of the chunk, -1 outside of chunks.
         origin: file offset of ``buffer`` outside of chunks, 0 for a chunk.
     """
 
     buffer: NDArray[np.uint8]
-    heads: NDArray[np.void]
-    offsets: NDArray[np.int64]
+    content: Content
     chunk: int
     origin: int
 
     def place(self, offset: int) -> str:
         """Where a record stands, for sentences."""
         return f"byte {offset + self.origin}" + (f" of the chunk at offset {self.chunk}" if self.chunk >= 0 else "")
+
+
+class _Opened(NamedTuple):
+    """A chunk, its content if it was asked for and is sound, the CRC-32 that it declares, and why it is not sound."""
+
+    group: Group
+    buffer: NDArray[np.uint8]
+    crc: int
+    damage: str
 
 
 class McapWalk:
@@ -104,17 +114,31 @@ class McapWalk:
         self._data_end: int | None = None
         self._crc = self._summed = self._released = 0
         self._closed: set[int] = set()
+        self._whole_read = True
+        self._asked: dict[frozenset[int], bool] = {}
         self._trusted: bool | None = None
 
     def events(self) -> Iterator[Messages | Schema | Channel | Frame]:
         """Declarations and messages in file order; header, attachments and metadata as verified frames."""
         items = grouped(self.view, frames(self.view, self._summary.known), self._opens)
         first = True
+        waiting: list[_Opened] = []
         for item in ahead(self.view, items, self._threads):
             if first and not isinstance(item, Broken) and not (isinstance(item, Frame) and item.opcode == Opcode.HEADER):
                 self._findings.damaged(f"The first record, at offset {len(MAGIC)}, is no header.")
             first = False
-            yield from self._item(item)
+            if isinstance(item, Group):
+                # summed before it is opened: the bytes come out of the memory once
+                self._sum(item.indexes[-1].end if item.indexes else item.chunk.end, read=item.open is not None)
+                waiting.append(self._opened(item))
+                if len(waiting) < TOGETHER_CHUNKS and sum(len(chunk.buffer) for chunk in waiting) < TOGETHER_BYTES:
+                    continue
+            if waiting:
+                yield from self._chunks(waiting)
+            if not isinstance(item, Group):
+                yield from self._item(item)
+        if waiting:
+            yield from self._chunks(waiting)
         yield from self._settle()
 
     @property
@@ -143,14 +167,13 @@ class McapWalk:
         ids = self._summary.chunk_channels.get(chunk.offset)
         if self._wanted is None or ids is None or not self._summary.complete:
             return True
-        channels = [self._summary.channels.get(i) for i in sorted(ids)]
-        return any(channel is None or self._wanted(channel.topic) for channel in channels)
+        if ids not in self._asked:
+            channels = [self._summary.channels.get(i) for i in sorted(ids)]
+            self._asked[ids] = any(channel is None or self._wanted(channel.topic) for channel in channels)
+        return self._asked[ids]
 
-    def _item(self, item: Item) -> Iterator[Messages | Schema | Channel | Frame]:
-        if isinstance(item, Group):
-            yield from self._chunk(item)
-            self._pass_over(item.indexes[-1].end if item.indexes else item.chunk.end)
-        elif isinstance(item, Stretch):
+    def _item(self, item: Frame | Stretch | Broken) -> Iterator[Messages | Schema | Channel | Frame]:
+        if isinstance(item, Stretch):
             yield from self._stretch(item)
             self._pass_over(item.end)
         elif isinstance(item, Broken):
@@ -167,35 +190,61 @@ class McapWalk:
             self._pass_over(item.end)
 
     def _pass_over(self, end: int) -> None:
-        """Sum what was passed, where that will be compared, and let go of the pages behind."""
-        if self._summary.data_crc and not self._closed and self._data_end is None:
+        self._sum(end)
+        self._release(end)
+
+    def _sum(self, end: int, *, read: bool = True) -> None:
+        """Sum the file up to ``end``, where that will be compared and all of it is read anyway."""
+        self._whole_read &= read
+        if self._summary.data_crc and self._whole_read and self._data_end is None:
             self._crc = deflate.crc32(self.view[self._summed : end], self._crc)
             self._summed = end
+
+    def _release(self, end: int) -> None:
+        """Let go of the pages behind."""
         if self._map and end - self._released > 2 * RELEASE_BYTES:
             behind = (end - RELEASE_BYTES) & -mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, self._released, behind - self._released)
             self._released = behind
 
-    def _chunk(self, group: Group) -> Iterator[Messages | Schema | Channel]:
-        frame = group.chunk
-        self.ledger.passed(frame)
-        self._only_in_data(frame)
-        indexes = self._indexes(group)
+    def _opened(self, group: Group) -> _Opened:
         if group.open is None:
-            self._closed.update(self._summary.chunk_channels[frame.offset])
-            self._losses.incomplete = True
-            return
+            return _Opened(group, NOTHING, 0, "")
         try:
             crc, buffer = group.open()
         except LogDamaged as damage:
-            self._lose(damage.message, indexes)
+            return _Opened(group, NOTHING, 0, damage.message)
+        return _Opened(group, buffer, crc, "")
+
+    def _chunks(self, opened: list[_Opened]) -> Iterator[Messages | Schema | Channel]:
+        """Chunks that stand one behind the other; the list is emptied."""
+        indexes = [self._indexes(chunk.group) for chunk in opened]
+        listed = [
+            len(chunk.buffer) > 0 and len(found) == len(chunk.group.indexes) > 0
+            for chunk, found in zip(opened, indexes, strict=True)
+        ]
+        contents = iter(by_index([(c.buffer, found) for c, found, sure in zip(opened, indexes, listed, strict=True) if sure]))
+        for found, sure in zip(indexes, listed, strict=True):
+            chunk = opened.pop(0)
+            yield from self._chunk(chunk, found, next(contents) if sure else None)
+            self._release(chunk.group.chunk.end)
+
+    def _chunk(self, opened: _Opened, indexes: list[Index], content: Content | None) -> Iterator[Messages | Schema | Channel]:
+        """``content``: as the indexes list it, if the chunk agrees with them."""
+        (frame, _, opens), buffer, crc, damage = opened
+        self.ledger.passed(frame)
+        self._only_in_data(frame)
+        if opens is None:
+            self._closed.update(self._summary.chunk_channels[frame.offset])
+            self._losses.incomplete = True
+            return
+        if damage:
+            self._lose(damage, indexes)
             return
         self._losses.unchecked("chunks", int(not crc and len(buffer) > 0))
-        listed = len(indexes) == len(group.indexes) > 0
-        content = by_index(buffer, indexes) if listed and not sparse(buffer, indexes) else None
         if content is None:
             content = self._compared(frame, indexes, by_scan(buffer), verified=crc != 0)
-        yield from self._take(Messages(buffer, content.heads, content.offsets, frame.offset, 0), content, verified=crc != 0)
+        yield from self._take(Messages(buffer, content, frame.offset, 0), verified=crc != 0)
 
     def _indexes(self, group: Group) -> list[Index]:
         """The message indexes behind a chunk that hold their own fields."""
@@ -215,14 +264,14 @@ class McapWalk:
         wrong = list(disagreeing(content, indexes))
         for index, found in wrong:
             sentence = (
-                f"The message index at offset {index.offset} lists {len(index.entries)} messages of channel {index.channel},"
+                f"The message index at offset {index.offset} lists {index.listed} messages of channel {index.channel},"
                 f" the chunk before it holds {found}, and they do not stand where it says."
             )
             self._findings.damaged(sentence)
             if not verified:
-                self._losses.messages(index.channel, len(index.entries) - len(agreed(content, index)), sentence)
+                self._losses.messages(index.channel, index.listed - len(agreed(content, index)), sentence)
         listed = {index.channel for index in indexes}
-        if listed and (missing := [number for number, _ in groups(content.heads["channel"]) if number not in listed]):
+        if listed and (missing := [number for number, _ in content.runs if number not in listed]):
             self._findings.damaged(
                 f"Behind the chunk at offset {chunk.offset} stand message indexes of {len(listed)} channels, none of channel"
                 f" {', '.join(map(str, missing))}, of which it holds messages."
@@ -230,17 +279,17 @@ class McapWalk:
         if verified or not wrong:
             return content
         rows = np.unique(np.concatenate([agreed(content, index) for index in indexes]))
-        return content._replace(heads=content.heads[rows], offsets=content.offsets[rows])
+        return content.rows(rows)
 
     def _lose(self, sentence: str, indexes: Sequence[Index]) -> None:
         """A chunk that cannot be opened costs the messages that its indexes list, or an unknown number."""
         self._findings.damaged(sentence)
-        places = [place for index in indexes for place in index.entries[:, 1].tolist()]
+        places = [offset for index in indexes for _, offset in index.places]
         if not places or len(set(places)) < len(places):
             self._losses.unknown(sentence)
             return
         for index in indexes:
-            self._losses.messages(index.channel, len(index.entries), sentence)
+            self._losses.messages(index.channel, index.listed, sentence)
 
     def _stretch(self, stretch: Stretch) -> Iterator[Messages | Schema | Channel]:
         """Messages outside of chunks."""
@@ -250,17 +299,17 @@ class McapWalk:
         content = of_messages(self._whole[stretch.begin : stretch.end], stretch.offsets - stretch.begin)
         if not self._findings.strict and not self.trusted:
             sentence = "The checksum of the data section is wrong, so that no message outside of chunks is known to be sound."
-            for number, run in groups(content.heads["channel"]):
+            for number, run in content.runs:
                 self._losses.messages(number, run.stop - run.start, sentence)
             return
         self._losses.unchecked("messages outside of chunks", 0 if self._summary.data_crc else len(stretch.offsets))
         buffer = self._whole[stretch.begin : stretch.end]
-        yield from self._take(Messages(buffer, content.heads, content.offsets, -1, stretch.begin), content, verified=False)
+        yield from self._take(Messages(buffer, content, -1, stretch.begin), verified=False)
 
-    def _take(self, messages: Messages, content: Content, *, verified: bool) -> Iterator[Messages | Schema | Channel]:
+    def _take(self, messages: Messages, *, verified: bool) -> Iterator[Messages | Schema | Channel]:
         """Declarations, then messages without those that contradict something."""
         late: dict[int, int] = {}
-        data = messages.buffer.data
+        data, content, names = messages.buffer.data, messages.content, self.declared.names
         for opcode, begin, end in content.others:
             for new in self._declare(opcode, data[begin:end], messages.chunk, verified=verified):
                 yield new
@@ -273,31 +322,29 @@ class McapWalk:
         for offset in content.short:
             length = FRAME.unpack_from(data, offset)[1]
             self._findings.damaged(f"The message at {messages.place(offset)} has {length} bytes, its header alone needs 22.")
-        runs = list(groups(messages.heads["channel"]))
         if self._losses.incomplete:
-            for number, _ in runs:
-                if number not in self.declared.names:
+            for number, _ in content.runs:
+                if number not in names:
                     yield from self.declared.adopt(number)
-        sound = (messages.heads["log_ns"] >= 0) & (messages.heads["publish_ns"] >= 0)
-        if not sound.all() or not all(number in self.declared.names and number not in late for number, _ in runs):
-            for number, run in runs:
+        sound = (content.log_ns | content.publish_ns) >= 0
+        if late or not sound.all() or any(number not in names for number, _ in content.runs):
+            for number, run in content.runs:
                 self._check_stamps(messages, number, run, sound)
                 self._check_declared(messages, number, run, late.get(number, -1), sound)
-            messages = messages._replace(heads=messages.heads[sound], offsets=messages.offsets[sound])
-            runs = list(groups(messages.heads["channel"]))
-        for number, run in runs:
+            content = content.rows(sound)
+        for number, run in content.runs:
             self.ledger.counts[number] += run.stop - run.start
-        yield messages
+        yield messages._replace(content=content)
 
     def _check_stamps(self, messages: Messages, number: int, run: slice, sound: NDArray[np.bool_]) -> None:
         wrong = np.flatnonzero(~sound[run])
         if not len(wrong):
             return
         row = run.start + int(wrong[0])
-        head = messages.heads[row]
-        stamp = max(int(head["log_ns"]) % (1 << 64), int(head["publish_ns"]) % (1 << 64))
+        content = messages.content
+        stamp = max(int(stamps[row]) % (1 << 64) for stamps in (content.log_ns, content.publish_ns))
         self._findings.damaged(
-            f"The message at {messages.place(int(messages.offsets[row]))} is stamped {stamp} ns, at most {STAMP_MAX_NS} fit;"
+            f"The message at {messages.place(int(content.offsets[row]))} is stamped {stamp} ns, at most {STAMP_MAX_NS} fit;"
             f" {len(wrong)} messages of its channel beside it are.",
             channel=self.declared.names.get(number),
             lost=len(wrong),
@@ -306,12 +353,12 @@ class McapWalk:
     def _check_declared(self, messages: Messages, number: int, run: slice, declared: int, sound: NDArray[np.bool_]) -> None:
         """``declared``: where in the buffer the channel was declared first, -1 if before it."""
         name = self.declared.names.get(number)
-        count = run.stop - run.start if name is None else int((messages.offsets[run] < declared).sum())
+        count = run.stop - run.start if name is None else int((messages.content.offsets[run] < declared).sum())
         if not count:
             return
         sound[run.start : run.start + count] = False
         self._findings.damaged(
-            f"The message at {messages.place(int(messages.offsets[run.start]))} belongs to channel {number}, which is not"
+            f"The message at {messages.place(int(messages.content.offsets[run.start]))} belongs to channel {number}, which is not"
             f" declared before it; {count} messages there do.",
             channel=name,
             lost=count,

@@ -69,9 +69,13 @@ def frames_of(batch: pa.RecordBatch, kind: str) -> tuple[Frames, int]:
         data=data,
     )
     wrong = count - int(np.count_nonzero(sound))
+    if (longer := np.flatnonzero(frames.length < held)).size:
+        # some loggers leave behind the payload what was there before
+        behind = np.arange(data.shape[1]) >= frames.length[longer, None]
+        frames = frames._replace(data=_with(data, longer, np.where(behind, np.uint8(0), data[longer])))
     if wrong:
         frames = Frames(*(column[sound] for column in frames))
-    return _blanked(frames), wrong
+    return frames, wrong
 
 
 def sound_frames(table: Table, batch: pa.RecordBatch, findings: Findings) -> Frames:
@@ -186,13 +190,11 @@ def _payloads(column: AnyArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     if shortest == longest == width:
         return held, flat.reshape(count, width)
     data = np.zeros((count, width), np.uint8)
-    if shortest == longest:
-        data[:, :longest] = flat.reshape(count, longest)[:, :width]
-    elif longest <= width:
-        data[np.arange(width) < held[:, None]] = flat
-    else:
-        inside = np.arange(len(flat)) - np.repeat(ends[:-1] - ends[0], held) < width
-        data[np.arange(width) < held[:, None]] = flat[inside]
+    starts = ends[:-1] - ends[0]
+    for length in np.unique(held).tolist():
+        rows, kept = np.flatnonzero(held == length), min(length, width)
+        if kept:
+            data[rows, :kept] = np.lib.stride_tricks.sliding_window_view(flat, kept)[starts[rows]]
     return held, data
 
 
@@ -203,9 +205,8 @@ def _lengths(code: NDArray[np.int64] | None, held: NDArray[np.int64], width: int
     return np.minimum(BYTES_OF_DLC[np.clip(code, 0, len(BYTES_OF_DLC) - 1)].astype(np.int64), width)
 
 
-def _blanked(frames: Frames) -> Frames:
-    """Zeros behind the payload, where some loggers leave what was there before."""
-    beyond = np.arange(frames.data.shape[1]) >= frames.length[:, None]
-    if not (frames.data[beyond] != 0).any():
-        return frames
-    return frames._replace(data=np.where(beyond, np.uint8(0), frames.data))
+def _with(data: NDArray[np.uint8], rows: NDArray[np.intp], values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy with other rows: the payloads may be memory that a column shares."""
+    changed = data.copy()
+    changed[rows] = values
+    return changed

@@ -211,7 +211,7 @@ class GroupColumns:
         if self._schema is None:
             self._schema = _schema(names, arrays)
         batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        return Decoded(batch if out is None else batch.filter(~out), tuple(wrong))
+        return Decoded(batch if out is None else batch.filter(cast("pa.BooleanArray", numbers(~out))), tuple(wrong))
 
     def _columns(
         self, plan: _Plan, column: Column, window: Window, streams: Mapping[int, Values]
@@ -329,7 +329,8 @@ def _used(rows: Bytes, unit: int) -> NDArray[np.int64]:
     width = rows.shape[1]
     used = rows[:, ::-1] != 0
     lengths = np.where(used.any(axis=1), width - used.argmax(axis=1), 0).astype(np.int64)
-    return np.minimum(lengths + lengths % unit, width)
+    lengths += lengths % unit
+    return lengths.clip(max=width)
 
 
 def _before_zero(data: Bytes, lengths: NDArray[np.int64], unit: int) -> tuple[Bytes, NDArray[np.int64]]:

@@ -1,6 +1,6 @@
 """Unsorted data groups: records of many groups in one stream. Belongs here: taking it apart in bounded memory.
 
-Never here: the compiled walk (scan.py), channels, what is done with batches.
+Never here: the walk from record to record (walk.py, scan.py), channels, what is done with batches.
 
 Format: ASAM MDF 4.1, "unsorted data": a record id before each record; groups of values of varying length (VLSD groups) whose
 records are the values that other records point at, by the offset that they would have in a stream of their own.
@@ -29,6 +29,7 @@ from drivelake.logs.mdf.runs import Rows, runs_of, stream_bytes, unpacked
 from drivelake.logs.mdf.streams import Found, decoded
 from drivelake.logs.mdf.tables import VLSD_GROUP, Table
 from drivelake.logs.mdf.values import values_in
+from drivelake.logs.mdf.walk import COMPLETE, UNKNOWN_ID, Apart, Layout
 
 __all__ = ["Demux"]
 
@@ -38,6 +39,8 @@ ALL_ROWS_BYTES = 32 << 20
 # rows that wait for values, and values that may be asked for again
 WAITING_BYTES = 64 << 20
 INFLATED_AHEAD = 2
+# streams of at least this size are worth numba, see walk.py
+COMPILED_BYTES = 32 << 20
 
 
 class _Stored:
@@ -150,31 +153,29 @@ class Demux:
 
     def _walk(self) -> Generator[tuple[Table, Found], None, int]:
         """Take the stream apart; gives the byte at which it ended."""
-        from drivelake.logs.mdf.scan import COMPLETE, LOOKUP_IDS, copy_records, count_records
+        if self._size >= COMPILED_BYTES:
+            from drivelake.logs.mdf.scan import take_apart
+        else:
+            from drivelake.logs.mdf.walk import take_apart
 
-        id_bytes, count = self._data_group.id_bytes, len(self._groups)
-        ids = np.array([group.record_id for group in self._groups], np.uint64)
-        lookup = np.full(LOOKUP_IDS, -1, np.int32)
-        lookup[ids[ids < LOOKUP_IDS].astype(np.int64)] = np.arange(count, dtype=np.int32)[ids < LOOKUP_IDS]
-        sizes = np.array([_size(group) for group in self._groups], np.int64)
-        chosen = np.array([group.index in self._waiting or group.offset in self._stored for group in self._groups])
-        carry, place = np.empty(0, np.uint8), 0
-        torn = -1
+        layout = Layout(
+            self._data_group.id_bytes,
+            np.array([group.record_id for group in self._groups], np.uint64),
+            np.array([_size(group) for group in self._groups], np.int64),
+            np.array([group.index in self._waiting or group.offset in self._stored for group in self._groups], np.bool_),
+        )
+        carry, place, torn = np.empty(0, np.uint8), 0, -1
         for data in self._data():
             if data is None:
                 return place
             window = np.concatenate((carry, data))
-            counts, held = np.zeros(count, np.int64), np.zeros(count, np.int64)
-            end, state, torn = count_records(window, id_bytes, lookup, ids, sizes, counts, held)
-            bases = np.cumsum(held * chosen) - held * chosen
-            out = np.empty(int((held * chosen).sum()), np.uint8)
-            copy_records(window, end, id_bytes, lookup, ids, sizes, np.where(chosen, bases, -1), out)
-            yield from self._sorted(out, bases, held, counts)
-            place += end
-            if state != COMPLETE:
-                self._unknown(window, end, place)
+            apart = take_apart(window, layout)
+            yield from self._sorted(apart)
+            place += apart.end
+            if apart.state != COMPLETE:
+                self._broken(apart, window, place)
                 return place
-            carry = window[end:].copy()
+            carry, torn = window[apart.end :].copy(), apart.torn
         if len(carry):
             self._torn(torn, len(carry))
         return self._size
@@ -207,22 +208,20 @@ class Demux:
                 if future is not None:
                     future.cancel()
 
-    def _sorted(
-        self, out: Bytes, bases: NDArray[np.int64], held: NDArray[np.int64], counts: NDArray[np.int64]
-    ) -> Iterator[tuple[Table, Found]]:
-        """Records of one window, side by side by group: values first, since records point at them."""
-        for slot, group in enumerate(self._groups):
-            self.counted[group.index] += int(counts[slot])
+    def _sorted(self, apart: Apart) -> Iterator[tuple[Table, Found]]:
+        """Records of one window by group: values first, since records point at them."""
+        for group, part, count in zip(self._groups, apart.parts, apart.counts.tolist(), strict=True):
+            self.counted[group.index] += count
             if group.offset in self._stored:
-                self._stored[group.offset].add(out[bases[slot] : bases[slot] + held[slot]])
-        for slot, group in enumerate(self._groups):
+                self._stored[group.offset].add(part)
+        for group, part, count in zip(self._groups, apart.parts, apart.counts.tolist(), strict=True):
             waiting = self._waiting.get(group.index)
-            if waiting is None or not counts[slot]:
+            if waiting is None or not count:
                 continue
             # what waits is given when more comes, so that something is left to be the last
             if waiting.bytes >= self._rows_bytes:
                 yield from self._given(waiting, final=waiting.bytes >= WAITING_BYTES)
-            waiting.add(out[bases[slot] : bases[slot] + held[slot]].reshape(int(counts[slot]), -1))
+            waiting.add(part.reshape(count, -1))
 
     def _given(self, waiting: _Waiting, *, final: bool) -> Iterator[tuple[Table, Found]]:
         """Rows whose values have come; all of them if ``final``."""
@@ -261,11 +260,12 @@ class Demux:
         else:
             yield from self._given(waiting, final=True)
 
-    def _unknown(self, window: Bytes, at: int, place: int) -> None:
-        number = int.from_bytes(window[at : at + self._data_group.id_bytes].tobytes(), "little")
+    def _broken(self, apart: Apart, window: Bytes, place: int) -> None:
+        number = int.from_bytes(window[apart.end : apart.end + self._data_group.id_bytes].tobytes(), "little")
+        wrong = "which is of no group" if apart.state == UNKNOWN_ID else "whose value is longer than 64 MiB"
         self._findings.damaged(
             f"At byte {place} of the data of the data group at offset {self._data_group.offset} stands the record id {number},"
-            f" which is of no group; behind it no record can be found: {self._size - place} bytes are lost."
+            f" {wrong}; behind it no record can be found: {self._size - place} bytes are lost."
         )
 
     def _torn(self, slot: int, left: int) -> None:

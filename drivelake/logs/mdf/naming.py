@@ -14,14 +14,26 @@ __all__ = ["column_names", "table_names"]
 
 
 def table_names(acquired: Sequence[str]) -> list[str]:
-    """Names of all groups of a file: how they were acquired where that is unique, else ``group_<index>``."""
+    """Names of all groups of a file, each of them once: how a group was acquired where only it was, else ``group_<index>``."""
     uses = Counter(acquired)
-    return [name if name and uses[name] == 1 else f"group_{index}" for index, name in enumerate(acquired)]
+    by_number = {index for index, name in enumerate(acquired) if not name or uses[name] > 1}
+    while True:
+        numbers = {f"group_{index}": index for index in by_number}
+        # a group that was acquired under the number of another one
+        more = {index for index, name in enumerate(acquired) if numbers.get(name, index) != index} - by_number
+        if not more:
+            return [f"group_{index}" if index in by_number else name for index, name in enumerate(acquired)]
+        by_number |= more
 
 
 def column_names(channels: Iterable[str]) -> Iterator[str]:
-    """Names of the columns of a table beside ``t_ns``; the second channel of a name becomes ``name#2``."""
-    names = Counter({T_NS.name: 1})
+    """Names of the columns of a table beside ``t_ns``, each of them once; the second channel of a name becomes ``name#2``."""
+    uses, taken = Counter({T_NS.name: 1}), {T_NS.name}
     for name in channels:
-        names[name] += 1
-        yield name if names[name] == 1 else f"{name}#{names[name]}"
+        uses[name] += 1
+        unique = name if uses[name] == 1 else f"{name}#{uses[name]}"
+        while unique in taken:
+            uses[name] += 1
+            unique = f"{name}#{uses[name]}"
+        taken.add(unique)
+        yield unique

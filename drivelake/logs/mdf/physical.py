@@ -72,7 +72,7 @@ def _step(field: AnyField) -> _Step:
     def convert(array: AnyArray) -> AnyArray:
         return _converted(array, conversion, si)
 
-    kind = convert(pa.array([], field.type)).type
+    kind = convert(cast("AnyArray", pa.schema([field]).empty_table().column(0).combine_chunks())).type
     return _Step(convert, unit_field(field.name, kind, unit if _is_text(kind) else si.unit, unit))
 
 

@@ -1,9 +1,6 @@
-"""Compiled loops over unsorted streams. Belongs here: finding records by their ids, copying them side by side by group.
+"""The walk of walk.py, compiled. Belongs here: the loops, for numba. Never here: what records hold.
 
-Never here: what records hold. This module imports numba: it is imported where it is needed.
-
-Each record stands behind its id. Those of a group have one size, or, in a group of values of varying length, stand behind
-that length. So only walking from the first record on finds the others.
+This module imports numba: it is imported where it is needed.
 """
 
 from __future__ import annotations
@@ -12,15 +9,32 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["COMPLETE", "LOOKUP_IDS", "UNKNOWN_ID", "copy_records", "count_records"]
+from drivelake.logs.mdf.cells import Bytes
+from drivelake.logs.mdf.walk import COMPLETE, LENGTH_BYTES, RECORD_BYTES_MAX, TOO_LONG, UNKNOWN_ID, Apart, Layout
 
-COMPLETE, UNKNOWN_ID = 0, 1
+__all__ = ["take_apart"]
+
 LOOKUP_IDS = 1 << 16
-LENGTH_BYTES = 4
+
+
+def take_apart(data: Bytes, layout: Layout) -> Apart:
+    """As :func:`drivelake.logs.mdf.walk.take_apart`."""
+    count = len(layout.ids)
+    counts, held = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    lookup = np.full(LOOKUP_IDS if layout.id_bytes <= 2 else 0, -1, np.int32)
+    if len(lookup):
+        lookup[layout.ids.astype(np.int64)] = np.arange(count, dtype=np.int32)
+    end, state, torn = _count(data, layout.id_bytes, lookup, layout.ids, layout.sizes, counts, held)
+    wanted = held * layout.chosen
+    bases = np.cumsum(wanted) - wanted
+    out = np.empty(int(wanted.sum()), np.uint8)
+    _copy(data, end, layout.id_bytes, lookup, layout.ids, layout.sizes, np.where(layout.chosen, bases, -1), out)
+    parts = [out[base : base + size] for base, size in zip(bases.tolist(), wanted.tolist(), strict=True)]
+    return Apart(parts, counts, end, state, torn)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _slot(data: NDArray[np.uint8], at: int, id_bytes: int, lookup: NDArray[np.int32], ids: NDArray[np.uint64]) -> int:
+def _place(data: NDArray[np.uint8], at: int, id_bytes: int, lookup: NDArray[np.int32], ids: NDArray[np.uint64]) -> int:
     """Place of the group that a record belongs to; -1 for none."""
     if id_bytes == 1:
         return int(lookup[data[at]])
@@ -39,7 +53,7 @@ def _length(data: NDArray[np.uint8], at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def count_records(
+def _count(
     data: NDArray[np.uint8],
     id_bytes: int,
     lookup: NDArray[np.int32],
@@ -48,42 +62,30 @@ def count_records(
     counts: NDArray[np.int64],
     held: NDArray[np.int64],
 ) -> tuple[int, int, int]:
-    """Walk the whole records of a stretch of a stream.
-
-    Args:
-        data: the stretch; a record begins at its start.
-        id_bytes: of a record id.
-        lookup: place of a group by id, for ids of up to two bytes; -1 for ids of none.
-        ids: in rising order, for longer ids; groups are placed like their ids.
-        sizes: of a record by place, without its id; -1 for values of varying length.
-        counts: takes the number of records by place.
-        held: takes their bytes by place, lengths included, ids not.
-
-    Returns:
-        Where the first record begins that is not whole, or that is of no group; :data:`COMPLETE` or :data:`UNKNOWN_ID`; and
-        the place of the group of a record that is not whole, -1 where that is not known.
-    """
+    """Count the records of each group and their bytes; gives ``end``, ``state`` and ``torn`` of :class:`Apart`."""
     at, end = 0, len(data)
     while at + id_bytes <= end:
-        slot = _slot(data, at, id_bytes, lookup, ids)
-        if slot < 0:
+        place = _place(data, at, id_bytes, lookup, ids)
+        if place < 0:
             return at, UNKNOWN_ID, -1
         behind = at + id_bytes
-        size = sizes[slot]
+        size = sizes[place]
         if size < 0:
             if behind + LENGTH_BYTES > end:
-                return at, COMPLETE, slot
+                return at, COMPLETE, place
             size = LENGTH_BYTES + _length(data, behind)
+        if size > RECORD_BYTES_MAX:
+            return at, TOO_LONG, place
         if behind + size > end:
-            return at, COMPLETE, slot
-        counts[slot] += 1
-        held[slot] += size
+            return at, COMPLETE, place
+        counts[place] += 1
+        held[place] += size
         at = behind + size
     return at, COMPLETE, -1
 
 
 @njit(cache=True, nogil=True)
-def copy_records(
+def _copy(
     data: NDArray[np.uint8],
     end: int,
     id_bytes: int,
@@ -93,28 +95,17 @@ def copy_records(
     cursors: NDArray[np.int64],
     out: NDArray[np.uint8],
 ) -> None:
-    """Copy the records up to ``end``, which :func:`count_records` gave, side by side by group.
-
-    Args:
-        data: as for :func:`count_records`.
-        end: where to stop.
-        id_bytes: of a record id.
-        lookup: place of a group by id.
-        ids: for longer ids.
-        sizes: of a record by place.
-        cursors: where in ``out`` the records of each group go; -1 for groups that are not wanted.
-        out: takes the records.
-    """
+    """Copy the records up to ``end`` to where the cursors of their groups are; -1 for groups that are not wanted."""
     at = 0
     while at < end:
-        slot = _slot(data, at, id_bytes, lookup, ids)
+        place = _place(data, at, id_bytes, lookup, ids)
         at += id_bytes
-        size = sizes[slot]
+        size = sizes[place]
         if size < 0:
             size = LENGTH_BYTES + _length(data, at)
-        cursor = cursors[slot]
+        cursor = cursors[place]
         if cursor >= 0:
             for byte in range(size):
                 out[cursor + byte] = data[at + byte]
-            cursors[slot] = cursor + size
+            cursors[place] = cursor + size
         at += size

@@ -36,7 +36,6 @@ __all__ = ["Batches", "Finish", "Source"]
 Finish: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
 Batches: TypeAlias = Iterator["tuple[Table, pa.RecordBatch | None]"]
 
-JOBS_AHEAD = 2  # for each thread
 SORTED, UNSORTED, FOREIGN = "sorted", "unsorted", "foreign"
 
 
@@ -53,7 +52,7 @@ class Source:
 
     def __init__(self, file: MdfFile, findings: Findings, executor: Executor | None, threads: int, stack: ExitStack) -> None:
         self._file, self._findings, self._executor, self._stack = file, findings, executor, stack
-        self._ahead = JOBS_AHEAD * threads if executor else 0
+        self._ahead = threads + 1 if executor else 0
         self._pieces: dict[int, tuple[Piece, ...]] = {0: ()}
         self._whole: set[int] = set()
         self._foreign: MDF | None = None

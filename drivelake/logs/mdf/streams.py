@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 # memory of the columns that one window takes, roughly, and of all windows of a job that runs ahead
 WINDOW_BYTES = 16 << 20
-AHEAD_BYTES = 32 << 20
+AHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ __all__ = ["Cut", "Held", "Pending", "place"]
 
 # A row's stamps and places
 ROW_BYTES = 64
+# The same as Python objects
+CUT_BYTES = 320
 
 
 class Cut(NamedTuple):
@@ -97,40 +99,43 @@ class Pending:
     def _begin(self) -> None:
         self.rows = 0
         self.bytes = 0
-        self._data: list[NDArray[np.uint8]] = []
-        self._columns: list[tuple[NDArray[np.int64], ...]] = []
-        self._blocks: list[tuple[int, int, int]] = []
+        self._blocks: list[MessageBlock] = []
+        self._cuts: list[tuple[Cut, int, int, int, int]] = []
 
     def add(self, block: MessageBlock) -> None:
         """All messages of a block, whole."""
-        if len(block.starts):
+        if rows := len(block.starts):
             data = gather(block.buffer, block.starts, block.lengths)
-            self._hold(block, data, (block.lengths, block.log_ns, block.publish_ns, block.starts))
+            self._blocks.append(block._replace(buffer=data))
+            self.rows += rows
+            self.bytes += len(data) + ROW_BYTES * rows
 
-    def add_cut(self, block: MessageBlock, which: NDArray[np.int64], cuts: list[Cut]) -> None:
-        """Some messages of a block without their payloads."""
-        if not cuts:
-            return
-        data = np.frombuffer(b"".join(cut.kept for cut in cuts), np.uint8)
-        lengths, at, sizes = np.array([(len(cut.kept), cut.payload_at, cut.payload_bytes) for cut in cuts], np.int64).T
-        self._hold(block, data, (lengths, block.log_ns[which], block.publish_ns[which], block.starts[which], at, sizes))
-
-    def _hold(self, block: MessageBlock, data: NDArray[np.uint8], columns: tuple[NDArray[np.int64], ...]) -> None:
-        rows = len(columns[0])
-        self._data.append(data)
-        self._columns.append(columns)
-        self._blocks.append((rows, block.chunk, block.origin))
-        self.rows += rows
-        self.bytes += len(data) + ROW_BYTES * rows
+    def add_cut(self, cut: Cut, log_ns: int, publish_ns: int, chunk: int, offset: int) -> None:
+        """One message without its payload. A table holds messages of one kind: whole ones or cut ones."""
+        self._cuts.append((cut, log_ns, publish_ns, chunk, offset))
+        self.rows += 1
+        self.bytes += len(cut.kept) + CUT_BYTES
 
     def take(self) -> Held:
         """All of them; they are forgotten here."""
-        if not self._data:
-            return Held(np.empty(0, np.uint8), *[np.empty(0, np.int64)] * 8)
-        data = np.concatenate(self._data)
-        lengths, log_ns, publish_ns, starts, *payload = (np.concatenate(parts) for parts in zip(*self._columns, strict=True))
-        rows, chunks, origins = np.array(self._blocks, np.int64).T
+        blocks, cuts = self._blocks, self._cuts
         self._begin()
-        at, sizes = payload or [np.empty(0, np.int64)] * 2
-        offsets = starts + np.repeat(origins, rows)
-        return Held(data, np.cumsum(lengths) - lengths, lengths, log_ns, publish_ns, np.repeat(chunks, rows), offsets, at, sizes)
+        return _joined_cuts(cuts) if cuts else _joined(blocks)
+
+
+def _joined(blocks: list[MessageBlock]) -> Held:
+    """Messages whose blocks hold them one behind the other."""
+    none = np.empty(0, np.int64)
+    if not blocks:
+        return Held(np.empty(0, np.uint8), *[none] * 8)
+    data, starts, lengths, log_ns, publish_ns = (np.concatenate(parts) for parts in list(zip(*blocks, strict=True))[:5])
+    rows, chunks, origins = np.array([(len(block.starts), block.chunk, block.origin) for block in blocks], np.int64).T
+    offsets = starts + np.repeat(origins, rows)
+    return Held(data, np.cumsum(lengths) - lengths, lengths, log_ns, publish_ns, np.repeat(chunks, rows), offsets, none, none)
+
+
+def _joined_cuts(cuts: list[tuple[Cut, int, int, int, int]]) -> Held:
+    data = np.frombuffer(b"".join([cut.kept for cut, *_ in cuts]), np.uint8)
+    numbers = [(len(kept), log_ns, publish_ns, chunk, at, *payload) for (kept, *payload), log_ns, publish_ns, chunk, at in cuts]
+    lengths, *columns = np.ascontiguousarray(np.array(numbers, np.int64).T)
+    return Held(data, np.cumsum(lengths) - lengths, lengths, *columns)

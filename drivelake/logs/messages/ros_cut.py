@@ -55,7 +55,7 @@ class RosCut:
         self._strict = strict
         # of the last message that was walked: its byte order, the lengths in it, and where that of its payload stands
         self._known = ""
-        self._words: list[tuple[int, bytes]] = []
+        self._words: list[tuple[int, int]] = []
         self._place = 0
 
     def __call__(self, message: memoryview) -> Cut:
@@ -65,32 +65,38 @@ class RosCut:
             Contradiction: it ends before the end of its payload.
             UnsupportedLog: an encapsulation that is not read, where that is told at once.
         """
-        order = self._order(message)
-        position = self._place
-        if order != self._known or any(message[at : at + 4] != word for at, word in self._words):
-            position = self._walk(message, order)
-        if self._head + position + 4 > len(message):
-            raise Contradiction(f"it ends after {len(message)} bytes, inside of what describes its payload")
-        (size,) = COUNT[order](message, self._head + position)
-        start = self._head + position + 4
-        if start + size > len(message):
-            raise Contradiction(f"it ends after {len(message)} bytes, its payload would reach to {start + size}")
-        return Cut(bytes(message[: start + size % 8]) + bytes(message[start + size :]), start, size)
+        order, end = self._order(message), len(message)
+        if not self._is_known(message, order):
+            self._walk(message, order)
+        start = self._place + 4
+        if start > end:
+            raise Contradiction(f"it ends after {end} bytes, inside of what describes its payload")
+        (size,) = COUNT[order](message, self._place)
+        behind = start + size
+        if behind > end:
+            raise Contradiction(f"it ends after {end} bytes, its payload would reach to {behind}")
+        return Cut(bytes(message[: start + size % 8]) + bytes(message[behind:]), start, size)
 
-    def _walk(self, message: memoryview, order: Order) -> int:
-        """Where the length of the payload stands; remembers the lengths that led there, which most messages share."""
+    def _is_known(self, message: memoryview, order: Order) -> bool:
+        """Whether a message has the same lengths at the same places as the last one that was walked."""
+        if order != self._known or len(message) < self._place:
+            return False
+        count = COUNT[order]
+        return [count(message, at)[0] for at, _ in self._words] == [word for _, word in self._words]
+
+    def _walk(self, message: memoryview, order: Order) -> None:
+        """Find where the length of the payload stands, and the lengths that lead there, which most messages share."""
         self._known, self._words = "", []
         try:
             position = self._skip(self._steps, message, order, 0)
         except struct.error as error:
             raise Contradiction(f"it ends after {len(message)} bytes, inside of what describes its payload ({error})") from None
-        self._known, self._place = order, position + (-position & 3 if self._aligned else 0)
-        return self._place
+        self._known, self._place = order, self._head + position + (-position & 3 if self._aligned else 0)
 
     def _count(self, message: memoryview, order: Order, position: int) -> int:
         at = self._head + position
         (count,) = COUNT[order](message, at)
-        self._words.append((at, bytes(message[at : at + 4])))
+        self._words.append((at, count))
         return int(count)
 
     def _order(self, message: memoryview) -> Order:

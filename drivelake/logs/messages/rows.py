@@ -97,16 +97,13 @@ class Table:
         if self._cut is None:
             self._pending.add(block)
             return
-        cuts: list[Cut] = []
-        sound: list[int] = []
-        data = block.buffer.data
-        for row, (start, length) in enumerate(zip(block.starts.tolist(), block.lengths.tolist(), strict=True)):
+        data, cut, hold = block.buffer.data, self._cut, self._pending.add_cut
+        columns = (block.starts.tolist(), block.lengths.tolist(), block.log_ns.tolist(), block.publish_ns.tolist())
+        for start, length, log_ns, publish_ns in zip(*columns, strict=True):
             try:
-                cuts.append(self._cut(data[start : start + length]))
-                sound.append(row)
+                hold(cut(data[start : start + length]), log_ns, publish_ns, block.chunk, block.origin + start)
             except Contradiction as error:
                 self._tell(block.chunk, block.origin + start, str(error))
-        self._pending.add_cut(block, np.array(sound, np.int64), cuts)
 
     def take(self) -> pa.RecordBatch:
         """All pending messages as rows, in the order in which they came.

@@ -15,6 +15,7 @@ from drivelake.logs.mdf.cells import cell_of, decode, gather, odd, plain_type
 from drivelake.logs.mdf.columns import columns_of, conversion_json, master_of, unread
 from drivelake.logs.mdf.decoding import GroupColumns, Window
 from drivelake.logs.mdf.model import Channel, Conversion, Group
+from drivelake.logs.mdf.naming import column_names, table_names
 from drivelake.logs.mdf.physical import to_physical
 from drivelake.logs.mdf.stamps import stamps_ns
 
@@ -269,6 +270,18 @@ def test_columns_are_named_as_in_the_file_and_repeats_are_told_apart():
     found = columns_of(group(*channels, structure), None)
     assert [column.name for column in found] == ["x", "x#2", "t_ns#2", "x#3", "a", "x#4"]
     assert [column.name for column in columns_of(group(*channels, structure), {"x#2", "a"})] == ["x#2", "a"]
+
+
+@given(names=st.lists(st.sampled_from(["x", "x#2", "x#2#2", "t_ns", "group_0", "group_1", ""]), max_size=9))
+def test_no_two_tables_and_no_two_columns_share_a_name(names):
+    found = list(column_names(names))
+    assert len({*found, "t_ns"}) == len(names) + 1
+    assert len(set(table_names(names))) == len(names)
+
+
+def test_a_group_is_named_by_its_acquisition_where_that_is_its_own():
+    assert table_names(["CAN", "", "IMU", "CAN", "group_1"]) == ["group_0", "group_1", "IMU", "group_3", "group_4"]
+    assert table_names(["group_1", "group_2", "a"]) == ["group_1", "group_2", "a"]
 
 
 def test_a_part_of_a_channel_selects_the_channel():

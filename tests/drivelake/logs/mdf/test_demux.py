@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
-from drivelake.logs.mdf import demux
+from drivelake.logs.mdf import demux, scan, walk
 from drivelake.logs.mdf.reader import inspect_mdf, read_mdf
 from tests.drivelake.logs.mdf.mdf_blocks import (
     START_NS,
@@ -136,14 +136,50 @@ def streams(draw):
     packing=st.booleans(),
     threads=st.sampled_from([1, 2]),
     waiting=st.sampled_from([1, 50, 1 << 20]),
+    compiled=st.booleans(),
 )
-def test_every_record_and_every_value_comes_out_in_its_group(tmp_path_factory, log, cuts, packing, threads, waiting):
+def test_every_record_and_every_value_comes_out_in_its_group(tmp_path_factory, log, cuts, packing, threads, waiting, compiled):
     path = log.write(tmp_path_factory.mktemp("log") / "log.mf4", cuts, packing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demux, "ROWS_BYTES", waiting)
+        patch.setattr(demux, "COMPILED_BYTES", 0 if compiled else 1 << 40)
         assert read(path, threads=threads) == log.rows
     _, reports = inspect_mdf(path, Findings(strict=True))
     assert {report.name: report.messages for report in reports} == {name: len(rows) for name, rows in log.rows.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(log=streams(), start=st.integers(0, 900), end=st.integers(0, 900), chosen=st.lists(st.booleans(), min_size=4, max_size=4))
+def test_both_walks_find_the_same_in_any_bytes(log, start, end, chosen):
+    order = sorted(range(4), key=lambda place: log.ids[place])
+    layout = walk.Layout(
+        log.id_bytes,
+        np.array([log.ids[place] for place in order], np.uint64),
+        np.array([[10, 12, 16, -1][place] for place in order], np.int64),
+        np.array(chosen),
+    )
+    data = np.frombuffer(bytes(log.stream[start:end]), np.uint8).copy()
+    ours, compiled = walk.take_apart(data, layout), scan.take_apart(data, layout)
+    assert (ours.end, ours.state, ours.torn) == (compiled.end, compiled.state, compiled.torn)
+    assert ours.counts.tolist() == compiled.counts.tolist()
+    assert [part.tobytes() for part in ours.parts] == [part.tobytes() for part in compiled.parts]
+    if start == 0 and end >= len(log.stream):
+        assert (ours.end, ours.state, ours.counts.sum()) == (
+            len(data),
+            walk.COMPLETE,
+            sum(map(len, log.rows.values())) + len(log.rows["v"]),
+        )
+
+
+def test_a_length_that_cannot_be_ends_the_stream(tmp_path):
+    log = some()
+    log.record(3, struct.pack("<I", 0xFFFF_FFF0))
+    for compiled in (0, 1 << 40):
+        findings = Findings()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(demux, "COMPILED_BYTES", compiled)
+            assert read(log.write(tmp_path / "log.mf4"), findings=findings) == log.rows
+        assert any("whose value is longer than 64 MiB" in sentence for sentence in findings.sentences)
 
 
 def some(id_bytes=1):

@@ -301,15 +301,8 @@ def values_file(path, words, *, broken=None, data_type=7):
         content = bytearray(path.read_bytes())
         content[blocks[broken].offset + 24 + 24 + 1] ^= 0x5F
         path.write_bytes(content)
-    gone = (
-        []
-        if broken is None
-        else [
-            i
-            for i, (at, word) in enumerate(zip(offsets, words, strict=True))
-            if at < ends[broken + 1] and at + 4 + len(word) > ends[broken]
-        ]
-    )
+    first, last = (0, 0) if broken is None else (ends[broken], ends[broken + 1])
+    gone = [i for i, (at, word) in enumerate(zip(offsets, words, strict=True)) if at < last and at + 4 + len(word) > first]
     return path, gone
 
 
@@ -326,6 +319,9 @@ def test_values_of_varying_length_are_whole_wherever_their_pieces_end(tmp_path_f
 def test_text_of_varying_length_ends_at_its_first_zero(tmp_path):
     path, _ = values_file(tmp_path / "log.mf4", [b"one\0", b"\0", b"", b"t\0wo", b"three"])
     assert tables(path)["g"].column("w").to_pylist() == ["one", "", "", "t", "three"]
+    words = [word.encode("utf-16-be") for word in ("ā\0", "", "Ā", "a\0Ā", "三Ā三")]
+    path, _ = values_file(tmp_path / "wide.mf4", words, data_type=9)
+    assert tables(path)["g"].column("w").to_pylist() == ["ā", "", "Ā", "a", "三Ā三"]
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
