@@ -75,7 +75,8 @@ def _logs(logs: Sequence[LogReport], quarantined: Mapping[str, str]) -> str:
 
 
 def _channels(logs: Sequence[LogReport]) -> str:
-    header = ("log", "channel", "type", "messages", "expected", "lost", "why", "rate Hz", "gaps", "longest gap ms", "jumps back")
+    about = ("log", "channel", "type", "messages", "expected", "lost", "why")
+    header = (*about, "rate Hz", "mean Hz", "gaps", "longest gap ms", "jumps back")
     rows = [
         (
             r.name,
@@ -86,6 +87,7 @@ def _channels(logs: Sequence[LogReport]) -> str:
             c.lost,
             " ".join(c.why),
             c.rate_hz,
+            c.mean_hz,
             c.gaps,
             c.gap_ms_max,
             c.backward_jumps,

@@ -92,8 +92,8 @@ class Sensor(Strict):
     """One column of the frames: where its samples stand and how they meet the reference tick."""
 
     log: str = Field(description="glob of the log's file name inside the drive, e.g. camera*.mcap")
-    channel: str = Field(description="MCAP topic, MDF4 channel, or Message.Signal of a CAN database")
-    field: str | None = Field(default=None, description="field of the message, dotted; MCAP values only")
+    channel: str = Field(description="topic of an MCAP file or a bag, MDF channel, or Message.Signal of a CAN database")
+    field: str | None = Field(default=None, description="field of the message, dotted; values of MCAP files and bags only")
     kind: Literal["value", "payload"] = "value"
     stamp: Literal["receive", "publish", "sensor"] = Field(default="receive", description="which stamp of the sample counts")
     clock: str = Field(default="reference", description="the clock domain that the stamp was taken on")
@@ -116,7 +116,7 @@ class Rig(Strict):
 
     drives: str = Field(default="*", description="glob of the drive names recorded with this rig; the first match counts")
     reference: str = Field(description="the sensor whose samples are the ticks of the frames")
-    databases: tuple[str, ...] = Field(default=(), description="CAN databases (DBC): globs of file names inside the drive")
+    databases: tuple[str, ...] = Field(default=(), description="CAN databases: globs of file names inside the drive")
     clocks: dict[str, Clock] = Field(default_factory=dict)
     sensors: dict[str, Sensor]
 

@@ -71,7 +71,7 @@ def _logs(what: str, lake: Path | None) -> dict[str, Path]:
 
     path = Path(what)
     if not path.exists():
-        path = Lake(find_lake(lake)).drive_folder(what)
+        path = _drive(what, lake)
     if path.is_file():
         return {path.name: path}
     found = {p.relative_to(path).as_posix(): p for p in drive_files(path) if is_log(p)}
@@ -81,19 +81,39 @@ def _logs(what: str, lake: Path | None) -> dict[str, Path]:
     return found
 
 
+def _drive(name: str, lake: Path | None) -> Path:
+    """The folder of a drive of the inbox, where there is no file and no folder of that name.
+
+    Raises:
+        NotFound: there is none, or no lake to look for it in.
+    """
+    from drivelake.logs import is_log
+
+    if is_log(Path(name)) or len(Path(name).parts) != 1:
+        raise NotFound(f"There is no file or folder {name}.", next_step="name a log, a drive's folder or a drive of the inbox")
+    try:
+        inbox = Lake(find_lake(lake))
+    except NotFound as error:
+        raise NotFound(
+            f"There is no file or folder {name}, and no inbox to look for a drive of that name. {error.message}",
+            next_step="name a log or a drive's folder, or pass --lake FOLDER",
+        ) from None
+    return inbox.drive_folder(name)
+
+
 def _show(report: LogReport) -> None:
     rows = [
-        (c.name, c.type, _counted(c), c.lost, c.rate_hz, c.gaps, c.gap_ms_max, c.backward_steps, c.backward_jumps)
+        (c.name, c.type, _counted(c), c.lost, c.rate_hz, c.mean_hz, c.gaps, c.gap_ms_max, c.backward_steps, c.backward_jumps)
         for c in report.channels
     ]
-    header = ("channel", "type", "messages", "lost", "rate Hz", "gaps", "longest ms", "backward", "jumps")
+    header = ("channel", "type", "messages", "lost", "rate Hz", "mean Hz", "gaps", "longest ms", "backward", "jumps")
     table(f"{report.name}  {report.format}, {amount(report.bytes)}, {_duration_s(report):.4g} s", header, rows)
     for sentence in report.damage:
         console.print(f"[bold red]DAMAGED[/]  {escape(sentence)}", soft_wrap=True)
     for channel in report.channels:
         for why in channel.why:
             if why not in report.damage:
-                console.print(f"LOST     {escape(channel.name)}: {escape(why)}", soft_wrap=True)
+                console.print(f"lost     {escape(channel.name)}: {escape(why)}", soft_wrap=True)
     for note in report.notes:
         console.print(f"NOTE     {escape(note)}", soft_wrap=True)
     console.print(_verdict(report), soft_wrap=True)
@@ -101,7 +121,8 @@ def _show(report: LogReport) -> None:
 
 def _verdict(report: LogReport) -> str:
     if report.verdict == "sound":
-        return f"[bold green]SOUND[/]    {report.messages} messages, no damage found"
+        lost = ", ".join(f"{channel.lost} of {channel.name}" for channel in report.channels if channel.lost)
+        return f"[bold green]SOUND[/]    {report.messages} messages, {f'lost: {escape(lost)}' if lost else 'no damage found'}"
     if report.verdict == "lost":
         return "[bold red]LOST[/]     no message can be read"
     share = report.recovered_share

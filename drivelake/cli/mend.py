@@ -64,5 +64,5 @@ def _show(report: SalvageReport, written: Path) -> None:
     for note in report.notes:
         console.print(f"NOTE     {escape(note)}", soft_wrap=True)
     recovered = sum(channel.recovered for channel in report.channels)
-    was = "" if report.damage else ", nothing was damaged"
+    was = "" if report.damage or any(channel.lost for channel in report.channels) else ", nothing was damaged"
     console.print(f"written  {escape(str(written))}  {recovered} messages, {amount(report.bytes)}{was}", soft_wrap=True)

@@ -20,7 +20,10 @@ __all__ = ["AsJson", "LakeFolder", "amount", "console", "emit", "refuse", "table
 LakeFolder = Annotated[Path | None, typer.Option("--lake", help="The lake's folder; else DRIVELAKE_LAKE, else here or ./lake.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output.")]
 
-console = Console(highlight=False, emoji=False)
+# No terminal, no width: what a program or a file takes must not depend on it.
+UNBROKEN = 10_000
+
+console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNBROKEN)
 talk = Console(stderr=True, highlight=False, emoji=False)
 
 Cell = str | int | float | None
@@ -34,11 +37,12 @@ def emit(value: object) -> None:
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """A table on standard output."""
-    shown = Table(title=escape(title), title_justify="left", header_style="bold", box=None, pad_edge=False)
+    shown = Table(header_style="bold", box=None, pad_edge=False)
     for name in header:
         shown.add_column(name, overflow="fold")
     for row in rows:
         shown.add_row(*(_cell(cell) for cell in row))
+    console.print(f"[italic]{escape(title)}[/]", soft_wrap=True)
     console.print(shown)
 
 

@@ -6,6 +6,7 @@ Nothing outside of this room knows which library reads a format.
 
 from drivelake.logs.findings import Findings
 from drivelake.logs.isolation import Caps, ReaderProcess, in_readers
+from drivelake.logs.mdf.physical import to_physical
 from drivelake.logs.opening import DATABASE_SUFFIXES, LOG_SUFFIXES, inspect_log, is_log, read_log
 from drivelake.logs.payload import PayloadReader
 from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, LogReport
@@ -26,5 +27,6 @@ __all__ = [
     "inspect_log",
     "is_log",
     "read_log",
+    "to_physical",
     "write_signals",
 ]

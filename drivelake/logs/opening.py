@@ -10,6 +10,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePath
 
 from drivelake.errors import LogDamaged, MissingChannel, UnsupportedLog
@@ -20,7 +21,7 @@ __all__ = ["DATABASE_SUFFIXES", "LOG_SUFFIXES", "inspect_log", "is_log", "read_l
 
 FAMILY_OF_SUFFIX = {".mcap": "mcap", ".mf4": "mdf", ".mdf": "mdf", ".bag": "rosbag1", ".db3": "sqlite"}
 LOG_SUFFIXES = frozenset(FAMILY_OF_SUFFIX)
-DATABASE_SUFFIXES = frozenset({".arxml", ".dbc", ".kcd", ".ldf", ".sym"})
+DATABASE_SUFFIXES = frozenset({".arxml", ".dbc", ".kcd", ".sym"})
 
 FAMILY_OF_START = {
     b"\x89MCAP0\r\n": "mcap",
@@ -106,19 +107,21 @@ def read_log(
         channels: tables to read, by name; all of them if None. Data of other tables is read and verified only where the
             format cannot leave it out.
         columns: columns to give besides the stamps; all of them if None.
-        databases: CAN databases. With them the frames of MDF bus logging become one table a message; frames that no
-            message claims are counted in ``leftovers``. Without them, the frames themselves are a table.
+        databases: of CAN (DBC, ARXML, KCD, SYM), or of LIN (a DBC whose attribute ``BusType`` is LIN). With them the frames of
+            MDF bus logging become one table a message; frames that no message claims are counted in ``leftovers``. Without
+            them, the frames themselves are a table.
         batch_rows: the most rows of a batch.
         leftovers: takes what no table can hold, so that the rest can be read.
         findings: takes what is wrong; reading goes on with what is sound behind it. None: the first damage raises.
         threads: decompress and decode with this many.
-        physical: False gives MDF channels as raw integers, their conversion in the metadata of the field.
+        physical: False gives MDF channels raw, their conversion in the metadata of the field;
+            :func:`~drivelake.logs.to_physical` applies it later.
 
     Raises:
         LogDamaged: without ``findings``: at the first damage, also after batches were given: what came before is then no
             full log.
         UnsupportedLog: no reader for this file; or, without ``leftovers``, for a channel that was asked for.
-        MissingChannel: a table was asked for by name and is not in the log.
+        MissingChannel: a table was asked for by name and is not in the log; or a column, and no table that was read has it.
         InputError: a database that cannot be read.
     """
     if batch_rows < 1:
@@ -133,28 +136,21 @@ def read_log(
     if family is None:
         return
     seen: set[str] = set()
+    there: set[str] = set()
+    kept = {*STAMPS, *(columns or ())}
     rows: Counter[str] = Counter()
 
     def wanted(name: str) -> bool:
         seen.add(name)
         return channels is None or name in channels
 
-    batches = _batches(
-        family,
-        path,
-        wanted=wanted,
-        columns=columns,
-        databases=databases,
-        batch_rows=batch_rows,
-        leftovers=leftovers,
-        findings=findings,
-        threads=threads,
-        physical=physical,
-    )
+    reader = partial(_batches, family, path, wanted=wanted, databases=databases, batch_rows=batch_rows, physical=physical)
     try:
-        for batch in batches:
+        for batch in reader(columns=columns, leftovers=leftovers, findings=findings, threads=threads):
+            if batch.channel not in rows:
+                there.update(batch.batch.schema.names)
             rows[batch.channel] += len(batch.batch)
-            yield batch
+            yield batch if columns is None else _selected(batch, kept)
         unsupported = leftovers.unsupported if leftovers else {}
         for name, count in findings.expected.items():
             if name in seen and name not in unsupported and (channels is None or name in channels):
@@ -162,9 +158,18 @@ def read_log(
     except LogDamaged as damage:
         _tell(path, findings, damage.message)
     for missing in sorted(set(channels or ()) - seen):
-        close = difflib.get_close_matches(missing, sorted(seen), n=1, cutoff=0.4)
-        nearest = f"the nearest is {close[0]!r}" if close else f"there are {', '.join(sorted(seen)) or 'none'}"
-        raise MissingChannel(f"{path.name} has no channel {missing!r}; {nearest}.", next_step="correct the name")
+        raise _missing(path, "channel", missing, seen)
+    for missing in sorted(set(columns or ()) - there):
+        if family == "mdf":  # its reader leaves out what was not asked for, names included
+            whole = reader(columns=None, leftovers=Leftovers(), findings=Findings(), threads=threads)
+            there.update(*(batch.batch.schema.names for batch in whole))
+        raise _missing(path, "column", missing, there)
+
+
+def _missing(path: Path, what: str, name: str, known: Collection[str]) -> MissingChannel:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.4)
+    nearest = f"the nearest is {close[0]!r}" if close else f"there are {', '.join(sorted(known)) or 'none'}"
+    return MissingChannel(f"{path.name} has no {what} {name!r}; {nearest}.", next_step="correct the name")
 
 
 def _require(findings: Findings, channel: str, promised: int, read: int) -> None:
@@ -217,7 +222,7 @@ def _batches(
     threads: int,
     physical: bool,
 ) -> Iterator[LogBatch]:
-    """The batches of the reader of a family, with the columns that were asked for."""
+    """The batches of the reader of a family; of MDF with the columns that were asked for, of messages with all."""
     if family == "mdf":
         from drivelake.logs.mdf.reader import read_mdf
 
@@ -238,8 +243,7 @@ def _batches(
         from drivelake.logs.bags.ros1 import read_ros1 as read_messages
     else:
         from drivelake.logs.bags.sqlite import read_sqlite as read_messages
-    batches = read_messages(path, wanted=wanted, batch_rows=batch_rows, leftovers=leftovers, findings=findings, threads=threads)
-    return batches if columns is None else (_selected(batch, {*STAMPS, *columns}) for batch in batches)
+    return read_messages(path, wanted=wanted, batch_rows=batch_rows, leftovers=leftovers, findings=findings, threads=threads)
 
 
 def _selected(given: LogBatch, names: Collection[str]) -> LogBatch:

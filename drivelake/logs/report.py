@@ -36,8 +36,10 @@ GAPS_MAX = 1 << 14
 GAP_MEDIANS = 5
 GAP_NS_MIN = 50_000_000
 JUMP_NS_MIN = 128_000_000
-SILENCE_PERIODS = 20
-SILENCE_NS_MIN = 1_000_000_000
+STEADY_MESSAGES_MIN = 20
+STEADY_MEDIANS_MAX = 2
+SILENCE_MEDIANS = 50
+SILENCE_NS_MIN = 5_000_000_000
 
 Verdict = Literal["sound", "salvaged", "lost"]
 
@@ -123,6 +125,8 @@ class ChannelReport:
         first_ns: the earliest receive stamp, UTC ns; None without messages.
         last_ns: the latest receive stamp, UTC ns.
         rate_hz: one over the median gap between neighbours as logged, backward steps left out; None below two messages.
+        mean_hz: gaps between messages over the time from the first to the last; far below ``rate_hz`` where messages come in
+            bursts, or not all the time. None where there is no such time.
         gap_ms_max: the largest forward step between neighbours as logged.
         backward_steps: how many stamps run backwards.
         gaps: forward steps longer than five times the median, and than 50 ms: at least four messages in a row are absent,
@@ -150,6 +154,7 @@ class ChannelReport:
     expected: int | None = None
     lost: int | None = 0
     why: tuple[str, ...] = ()
+    mean_hz: float | None = None
 
     @property
     def recovery(self) -> Recovery:
@@ -257,9 +262,11 @@ class Leftovers:
 
 
 def silences(channels: Iterable[ChannelReport]) -> list[str]:
-    """A note for each channel that begins long after, or ends long before, the log it stands in.
+    """A note for each silence of a channel that spoke steadily: at the begin of the log, at its end, or between.
 
-    Long is more than 20 of its own periods and more than a second; channels below 10 messages have no rate to miss.
+    No byte proves that anything is missing there, so it is no damage. Steady is a channel of at least 20 messages whose steps,
+    the longest left out, are on average at most twice their median: what comes in bursts or on events has no rate to miss.
+    A silence is longer than 50 medians and than 5 s. Of silences in between the longest counts; ``gaps`` tells of others.
     """
     known = [channel for channel in channels if channel.first_ns is not None and channel.last_ns is not None]
     if not known:
@@ -267,15 +274,28 @@ def silences(channels: Iterable[ChannelReport]) -> list[str]:
     first, last = min(c.first_ns or 0 for c in known), max(c.last_ns or 0 for c in known)
     notes = []
     for channel in known:
-        if channel.messages < 10 or not channel.rate_hz:
+        if not (median_ns := _steady_step_ns(channel)):
             continue
-        long_ns = max(SILENCE_NS_MIN, SILENCE_PERIODS * 1e9 / channel.rate_hz)
         late_ns, early_ns = (channel.first_ns or 0) - first, last - (channel.last_ns or 0)
-        if late_ns > long_ns:
-            notes.append(f"Channel {channel.name!r} begins {late_ns / 1e9:.1f} s after the log does.")
-        if early_ns > long_ns:
-            notes.append(f"Channel {channel.name!r} ends {early_ns / 1e9:.1f} s before the log does.")
+        for silent_ns, words in (
+            (late_ns, "begins {:.1f} s after the log does"),
+            ((channel.gap_ms_max or 0) * 1e6, "is silent for {:.1f} s between two messages"),
+            (early_ns, "ends {:.1f} s before the log does"),
+        ):
+            if silent_ns > max(SILENCE_NS_MIN, SILENCE_MEDIANS * median_ns):
+                told = words.format(silent_ns / 1e9)
+                notes.append(f"Channel {channel.name!r}, steady at {1e9 / median_ns:.4g} Hz, {told}.")
     return notes
+
+
+def _steady_step_ns(channel: ChannelReport) -> float:
+    """The median step of a channel whose steps are much alike; 0 for others."""
+    if channel.messages < STEADY_MESSAGES_MIN or not channel.rate_hz:
+        return 0
+    longest_ns = (channel.gap_ms_max or 0) * 1e6
+    rest_ns = (channel.last_ns or 0) - (channel.first_ns or 0) - longest_ns
+    median_ns = 1e9 / channel.rate_hz
+    return median_ns if rest_ns <= STEADY_MEDIANS_MAX * median_ns * (channel.messages - 2) else 0
 
 
 class Stamps:
@@ -334,6 +354,7 @@ class Stamps:
             gaps=0 if median is None else self._longer_than(max(GAP_MEDIANS * median, GAP_NS_MIN)),
             backward_ms_max=self._backward_max / 1e6 if self._backward else None,
             backward_jumps=self._jumps,
+            mean_hz=self._mean_hz(),
         )
 
     def _close_singles(self) -> None:
@@ -390,6 +411,11 @@ class Stamps:
         ends = np.cumsum(self._gap_counts)
         low, high = (int(self._gaps[np.searchsorted(ends, rank, side="right")]) for rank in ((total - 1) // 2, total // 2))
         return (low + high) / 2 * (1 << self._shift)
+
+    def _mean_hz(self) -> float | None:
+        """Steps over the time that they take, whatever their order."""
+        span = (self._last or 0) - (self._first or 0)
+        return (self._count - 1) * 1e9 / span if span else None
 
     def _longer_than(self, bound_ns: float) -> int:
         """How many gaps exceed a bound."""

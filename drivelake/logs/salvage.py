@@ -6,7 +6,9 @@ finalised, sorted MDF 4. What was written is read back and compared before it is
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,8 @@ __all__ = ["SalvageReport", "publish", "salvage_log", "salvaged_name"]
 # format of the source: suffix of the file that is written
 SALVAGED_SUFFIX = {"mcap": ".mcap", "rosbag1": ".mcap", "rosbag2": ".mcap", "mdf4": ".mf4"}
 MDF_STARTS = (b"MDF     ", b"UnFinMF ")
+# what file systems say that have none, and mounts that refuse them
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 ROS_PROFILE = {"rosbag1": "ros1", "rosbag2": "ros2"}
 
 
@@ -112,15 +116,34 @@ def salvage_log(path: Path, out: Path) -> SalvageReport:
 
 
 def publish(made: Path, out: Path) -> None:
-    """Give a finished file its name, in the same file system.
+    """Give a finished file its name, in the same file system, and never replace one.
+
+    On file systems without hard links (exFAT, SMB) it is copied, so that a machine that stops meanwhile leaves half a file.
 
     Raises:
         InputError: there is a file of this name already.
     """
     try:
-        os.link(made, out)  # fails where a rename would replace
+        try:
+            os.link(made, out)  # fails where a rename would replace
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            _copy(made, out)
     except FileExistsError:
         raise InputError(f"{out.name} is there already.", next_step="name another file with --out") from None
+
+
+def _copy(made: Path, out: Path) -> None:
+    """The bytes of a file under a new name; nothing of them stays when that fails."""
+    with made.open("rb") as source, out.open("xb") as target:
+        try:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+        except BaseException:
+            out.unlink()
+            raise
 
 
 def _rewrite(path: Path, report: LogReport, file: BinaryIO, findings: Findings) -> None:

@@ -150,23 +150,26 @@ def _listed(chunks: Sequence[tuple[NDArray[np.uint8], Sequence[Index]]]) -> list
 
     All chunks stand on one line, one behind the other: what is compared is compared for all of them at once.
     """
-    listing: list[tuple[int, int, int, Index]] = []
-    begin, rows = 0, [0]
-    runs: list[list[tuple[int, slice]]] = []
+    numbers: list[tuple[int, int, int]] = []
+    counts: list[int] = []
+    entries: list[memoryview] = []
+    runs: list[dict[int, slice]] = []
+    end, rows = 0, [0]
     for buffer, indexes in chunks:
-        count = 0
-        runs.append([])
-        for index in sorted(indexes, key=itemgetter(0)):
-            listing.append((begin, begin + len(buffer), len(runs) << CHANNEL_BITS | index.channel, index))
-            if index.listed:
-                runs[-1].append((index.channel, slice(count, count + index.listed)))
-                count += index.listed
-        begin += len(buffer)
-        rows.append(rows[-1] + count)
-    counts = [index.listed for *_, index in listing]
-    entries = np.frombuffer(b"".join([index.entries for *_, index in listing]), "<i8").reshape(-1, 2)
-    begins, ends, keys = np.array([numbers for *numbers, _ in listing], np.int64).reshape(-1, 3).repeat(counts, 0).T
-    log_ns, offsets = entries.T
+        begin, end, row = end, end + len(buffer), 0
+        own: dict[int, slice] = {}
+        for channel, listed, _ in sorted(indexes, key=itemgetter(0)):
+            count = len(listed) // ENTRY.size
+            numbers.append((begin, end, len(runs) << CHANNEL_BITS | channel))
+            counts.append(count)
+            entries.append(listed)
+            if count:
+                own[channel] = slice(own[channel].start if channel in own else row, row + count)
+                row += count
+        runs.append(own)
+        rows.append(rows[-1] + row)
+    begins, ends, keys = np.array(numbers, np.int64).reshape(-1, 3).repeat(counts, 0).T
+    log_ns, offsets = np.frombuffer(b"".join(entries), "<i8").reshape(-1, 2).T
     starts = begins + offsets
     if not ((offsets >= 0) & (starts <= ends - HEAD.itemsize)).all():
         return None
@@ -178,30 +181,23 @@ def _listed(chunks: Sequence[tuple[NDArray[np.uint8], Sequence[Index]]]) -> list
     lengths = heads["length"].view(np.int64)
     behind = starts + FRAME.size + lengths
     alike = (heads["opcode"] == Opcode.MESSAGE) & (heads["channel"] == keys & CHANNEL_MAX) & (heads["log_ns"] == log_ns)
-    if not (alike & (lengths >= FIELDS_SIZE) & (lengths <= begin) & (behind <= ends)).all():
+    if not (alike & (lengths >= FIELDS_SIZE) & (lengths <= end) & (behind <= ends)).all():
         return None
     # each channel is sorted by itself, which a stable sort makes use of: ten times faster
     starts.sort(kind="stable")
     behind.sort(kind="stable")
-    gapless = [*starts[:1], *behind[-1:]] == [0, begin] and bool((starts[1:] == behind[:-1]).all())
-    columns = (offsets.astype(np.int64), *_columns(heads))
+    gapless = [*starts[:1], *behind[-1:]] == [0, end] and bool((starts[1:] == behind[:-1]).all())
+    offsets = offsets.astype(np.int64)
+    lengths, log_ns, publish_ns = _columns(heads)
     found = []
-    begin = 0
-    for (buffer, _), span, own in zip(chunks, spans, runs, strict=True):
-        others = () if gapless else _between(buffer, starts[span] - begin, behind[span] - begin)
+    end = 0
+    for (buffer, _), r, own in zip(chunks, spans, runs, strict=True):
+        others = () if gapless else _between(buffer, starts[r] - end, behind[r] - end)
         if others is None:
             return None
-        found.append(Content(heads[span], *(column[span] for column in columns), _joined(own), others))
-        begin += len(buffer)
+        found.append(Content(heads[r], offsets[r], lengths[r], log_ns[r], publish_ns[r], tuple(own.items()), others))
+        end += len(buffer)
     return found
-
-
-def _joined(runs: list[tuple[int, slice]]) -> tuple[tuple[int, slice], ...]:
-    """One run a channel, also where two message indexes list it."""
-    joined: dict[int, slice] = {}
-    for channel, run in runs:
-        joined[channel] = slice(joined[channel].start, run.stop) if channel in joined else run
-    return tuple(joined.items())
 
 
 def by_scan(buffer: NDArray[np.uint8]) -> Content:

@@ -44,6 +44,11 @@ class Chunked(NamedTuple):
     chunk: Frame
     indexes: tuple[Frame, ...]
 
+    @property
+    def end(self) -> int:
+        """Where the last of these records ends."""
+        return self.indexes[-1].end if self.indexes else self.chunk.end
+
 
 class Stretch(NamedTuple):
     """Messages outside of chunks that follow each other without another record: where it begins and ends, and each of them."""

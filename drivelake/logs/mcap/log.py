@@ -178,7 +178,8 @@ class _Pending:
         self._count = 0
 
     def add(self, stamps_ns: NDArray[np.int64]) -> None:
-        self._pending.append(stamps_ns)
+        # a copy: a view would keep the stamps of all channels of its chunk
+        self._pending.append(stamps_ns.copy())
         self._count += len(stamps_ns)
         if self._count >= STAMPS_AT_ONCE:
             self._fold()

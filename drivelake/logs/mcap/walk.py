@@ -4,8 +4,8 @@ Belongs here: what records mean for each other: indexes, checksums of sections, 
 Never here: framing, decompression, the search for messages, what a message says, tables, statistics of channels.
 
 Format: https://mcap.dev/spec. The pass runs from the first byte to the last, so files without summary, index or chunks
-need no second way of reading. Memory: the file is mapped and let go of behind the pass; one chunk is held decompressed, and
-what other threads decompress ahead.
+need no second way of reading. Memory: the file is mapped and let go of behind the pass; about 8 MiB of chunks are held
+decompressed, at least one, and what other threads decompress ahead.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
-from drivelake.logs.mcap.ahead import Group, ahead, grouped
+from drivelake.logs.mcap.chunks import Opened, opened
 from drivelake.logs.mcap.content import Content, Index, agreed, by_index, by_scan, disagreeing, of_messages
 from drivelake.logs.mcap.declarations import Declarations
-from drivelake.logs.mcap.framing import Broken, Frame, Stretch, frames, mapped
+from drivelake.logs.mcap.framing import Broken, Chunked, Frame, Item, Stretch, frames, mapped
 from drivelake.logs.mcap.ledger import Ledger
 from drivelake.logs.mcap.losses import Losses
 from drivelake.logs.mcap.records import FRAME, MAGIC, name_of, parse, parse_attachment, parse_chunk_index, parse_index
@@ -46,9 +46,6 @@ __all__ = ["McapWalk", "Messages"]
 
 RELEASE_BYTES = 16 << 20
 STAMP_MAX_NS = (1 << 63) - 1
-# Chunks whose messages are found together.
-TOGETHER_BYTES, TOGETHER_CHUNKS = 8 << 20, 64
-NOTHING = np.empty(0, np.uint8)
 DATA_ONLY = {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA}
 
 
@@ -70,15 +67,6 @@ class Messages(NamedTuple):
     def place(self, offset: int) -> str:
         """Where a record stands, for sentences."""
         return f"byte {offset + self.origin}" + (f" of the chunk at offset {self.chunk}" if self.chunk >= 0 else "")
-
-
-class _Opened(NamedTuple):
-    """A chunk, its content if it was asked for and is sound, the CRC-32 that it declares, and why it is not sound."""
-
-    group: Group
-    buffer: NDArray[np.uint8]
-    crc: int
-    damage: str
 
 
 class McapWalk:
@@ -112,33 +100,20 @@ class McapWalk:
         self.declared = Declarations(findings.damaged, self._summary.schemas, self._summary.channels, lambda: losses.incomplete)
         self._statistics: Statistics | None = None
         self._data_end: int | None = None
-        self._crc = self._summed = self._released = 0
+        self._crc = self._crc_end = self._released = 0
         self._closed: set[int] = set()
-        self._whole_read = True
         self._asked: dict[frozenset[int], bool] = {}
         self._trusted: bool | None = None
 
     def events(self) -> Iterator[Messages | Schema | Channel | Frame]:
         """Declarations and messages in file order; header, attachments and metadata as verified frames."""
-        items = grouped(self.view, frames(self.view, self._summary.known), self._opens)
+        items = self._summed(frames(self.view, self._summary.known))
         first = True
-        waiting: list[_Opened] = []
-        for item in ahead(self.view, items, self._threads):
+        for item in opened(self.view, items, self._threads):
             if first and not isinstance(item, Broken) and not (isinstance(item, Frame) and item.opcode == Opcode.HEADER):
                 self._findings.damaged(f"The first record, at offset {len(MAGIC)}, is no header.")
             first = False
-            if isinstance(item, Group):
-                # summed before it is opened: the bytes come out of the memory once
-                self._sum(item.indexes[-1].end if item.indexes else item.chunk.end, read=item.open is not None)
-                waiting.append(self._opened(item))
-                if len(waiting) < TOGETHER_CHUNKS and sum(len(chunk.buffer) for chunk in waiting) < TOGETHER_BYTES:
-                    continue
-            if waiting:
-                yield from self._chunks(waiting)
-            if not isinstance(item, Group):
-                yield from self._item(item)
-        if waiting:
-            yield from self._chunks(waiting)
+            yield from self._chunks(item) if isinstance(item, list) else self._item(item)
         yield from self._settle()
 
     @property
@@ -172,91 +147,82 @@ class McapWalk:
             self._asked[ids] = any(channel is None or self._wanted(channel.topic) for channel in channels)
         return self._asked[ids]
 
+    def _summed(self, items: Iterator[Item]) -> Iterator[tuple[Item, bool]]:
+        """Each item and whether it is a chunk to open.
+
+        The data section is summed before its chunks are opened, so that its bytes come out of the memory once; it ends where
+        a chunk stays closed.
+        """
+        summing = self._summary.data_crc != 0
+        for item in items:
+            opens = isinstance(item, Chunked) and self._opens(item.chunk)
+            summing &= opens or not (isinstance(item, Chunked) or (isinstance(item, Frame) and item.opcode == Opcode.DATA_END))
+            if summing:
+                self._crc, self._crc_end = deflate.crc32(self.view[self._crc_end : item.end], self._crc), item.end
+            yield item, opens
+
     def _item(self, item: Frame | Stretch | Broken) -> Iterator[Messages | Schema | Channel | Frame]:
         if isinstance(item, Stretch):
             yield from self._stretch(item)
-            self._pass_over(item.end)
         elif isinstance(item, Broken):
             if self._data_end is None:
                 self._losses.unknown(item.sentence)
             self._findings.damaged(item.sentence)
-            self._pass_over(item.end)
         else:
             self.ledger.passed(item)
             try:
                 yield from self._record(item)
             except LogDamaged as damage:
                 self._findings.damaged(damage.message)
-            self._pass_over(item.end)
-
-    def _pass_over(self, end: int) -> None:
-        self._sum(end)
-        self._release(end)
-
-    def _sum(self, end: int, *, read: bool = True) -> None:
-        """Sum the file up to ``end``, where that will be compared and all of it is read anyway."""
-        self._whole_read &= read
-        if self._summary.data_crc and self._whole_read and self._data_end is None:
-            self._crc = deflate.crc32(self.view[self._summed : end], self._crc)
-            self._summed = end
+        self._release(item.end)
 
     def _release(self, end: int) -> None:
-        """Let go of the pages behind."""
+        """Let go of the pages of the file behind the pass."""
         if self._map and end - self._released > 2 * RELEASE_BYTES:
             behind = (end - RELEASE_BYTES) & -mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, self._released, behind - self._released)
             self._released = behind
 
-    def _opened(self, group: Group) -> _Opened:
-        if group.open is None:
-            return _Opened(group, NOTHING, 0, "")
-        try:
-            crc, buffer = group.open()
-        except LogDamaged as damage:
-            return _Opened(group, NOTHING, 0, damage.message)
-        return _Opened(group, buffer, crc, "")
-
-    def _chunks(self, opened: list[_Opened]) -> Iterator[Messages | Schema | Channel]:
-        """Chunks that stand one behind the other; the list is emptied."""
-        indexes = [self._indexes(chunk.group) for chunk in opened]
-        listed = [
-            len(chunk.buffer) > 0 and len(found) == len(chunk.group.indexes) > 0
-            for chunk, found in zip(opened, indexes, strict=True)
+    def _chunks(self, chunks: list[Opened]) -> Iterator[Messages | Schema | Channel]:
+        """Chunks that stand one behind the other; the list is emptied, so that none is held longer than it takes."""
+        indexes = [self._indexes(chunk) for chunk in chunks]
+        whole = [
+            len(chunk.buffer) > 0 and len(found) == len(chunk.indexes) > 0 for chunk, found in zip(chunks, indexes, strict=True)
         ]
-        contents = iter(by_index([(c.buffer, found) for c, found, sure in zip(opened, indexes, listed, strict=True) if sure]))
-        for found, sure in zip(indexes, listed, strict=True):
-            chunk = opened.pop(0)
-            yield from self._chunk(chunk, found, next(contents) if sure else None)
-            self._release(chunk.group.chunk.end)
+        listed = [(chunk.buffer, found) for chunk, found, sure in zip(chunks, indexes, whole, strict=True) if sure]
+        contents = iter(by_index(listed))
+        del listed
+        for found, sure in zip(indexes, whole, strict=True):
+            yield from self._chunk(chunks.pop(0), found, next(contents) if sure else None)
 
-    def _chunk(self, opened: _Opened, indexes: list[Index], content: Content | None) -> Iterator[Messages | Schema | Channel]:
+    def _chunk(self, opened: Opened, indexes: list[Index], content: Content | None) -> Iterator[Messages | Schema | Channel]:
         """``content``: as the indexes list it, if the chunk agrees with them."""
-        (frame, _, opens), buffer, crc, damage = opened
+        frame, _, asked, crc, buffer, damage = opened
         self.ledger.passed(frame)
         self._only_in_data(frame)
-        if opens is None:
+        self._release(frame.offset)
+        if not asked:
             self._closed.update(self._summary.chunk_channels[frame.offset])
             self._losses.incomplete = True
-            return
-        if damage:
+        elif damage:
             self._lose(damage, indexes)
-            return
-        self._losses.unchecked("chunks", int(not crc and len(buffer) > 0))
-        if content is None:
-            content = self._compared(frame, indexes, by_scan(buffer), verified=crc != 0)
-        yield from self._take(Messages(buffer, content, frame.offset, 0), verified=crc != 0)
+        else:
+            self._losses.unchecked("chunks", int(not crc and len(buffer) > 0))
+            if content is None:
+                content = self._compared(frame, indexes, by_scan(buffer), verified=crc != 0)
+            yield from self._take(Messages(buffer, content, frame.offset, 0), verified=crc != 0)
 
-    def _indexes(self, group: Group) -> list[Index]:
+    def _indexes(self, opened: Opened) -> list[Index]:
         """The message indexes behind a chunk that hold their own fields."""
         found = []
-        for frame in group.indexes:
+        for frame in opened.indexes:
             try:
                 channel, entries = parse_index(self.view[frame.start : frame.end], frame.offset)
             except LogDamaged as damage:
                 self._findings.damaged(damage.message)
             else:
                 found.append(Index(channel, entries, frame.offset))
-        self.ledger.indexed(group.chunk, {index.channel: index.offset for index in found})
+        self.ledger.indexed(opened.chunk, {index.channel: index.offset for index in found})
         return found
 
     def _compared(self, chunk: Frame, indexes: Sequence[Index], content: Content, *, verified: bool) -> Content:
@@ -426,7 +392,7 @@ class McapWalk:
         declared = record.data_section_crc
         if not declared or self._closed:
             return
-        crc = self._crc if self._summed == frame.offset else self._crc_until(frame.offset)
+        crc = self._crc if self._crc_end == frame.offset else self._crc_until(frame.offset)
         if crc != declared:
             self._findings.damaged(
                 f"The data section up to offset {frame.offset} has CRC-32 {crc:08x}, its end record declares {declared:08x}."

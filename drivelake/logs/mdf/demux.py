@@ -11,6 +11,7 @@ record can be found any more: the stream ends there.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -29,7 +30,7 @@ from drivelake.logs.mdf.runs import Rows, runs_of, stream_bytes, unpacked
 from drivelake.logs.mdf.streams import Found, decoded
 from drivelake.logs.mdf.tables import VLSD_GROUP, Table
 from drivelake.logs.mdf.values import values_in
-from drivelake.logs.mdf.walk import COMPLETE, UNKNOWN_ID, Apart, Layout
+from drivelake.logs.mdf.walk import COMPLETE, LENGTH_BYTES, UNKNOWN_ID, Apart, Layout
 
 __all__ = ["Demux"]
 
@@ -44,37 +45,68 @@ COMPILED_BYTES = 32 << 20
 
 
 class _Stored:
-    """Values of one VLSD group, the last 64 MiB of them at least."""
+    """Values of one VLSD group, the last 64 MiB of them at least.
+
+    Records point at beginnings of values. An offset between two of them is damage: of the record, or of a length before it,
+    which moves all values that follow.
+
+    Attributes:
+        longest: bytes of the longest value so far that a record pointed at.
+    """
 
     def __init__(self) -> None:
+        self.longest = 0
         self._data = np.empty(1 << 16, np.uint8)
         self._base = self._size = 0
+        # a value begins at each of them: where values were added, and behind the last one that was taken
+        self._marks = [0]
+        self._taken = 0
 
     def add(self, values: Bytes) -> None:
+        """More values with their lengths, all of them whole."""
         if self._size + len(values) > len(self._data):
             kept = self._data[: self._size]
             if self._size > 2 * WAITING_BYTES:
-                dropped = self._size - WAITING_BYTES
-                kept = kept[dropped:]
-                self._base += dropped
+                self._marks = self._marks[bisect_right(self._marks, self._base + self._size - WAITING_BYTES) - 1 :]
+                kept = kept[self._marks[0] - self._base :]
+                self._base = self._marks[0]
             self._size = len(kept)
             grown = np.empty(max(2 * self._size, self._size + len(values)), np.uint8)
             grown[: self._size] = kept
             self._data = grown
         self._data[self._size : self._size + len(values)] = values
         self._size += len(values)
+        self._marks.append(self._base + self._size)
 
     def take(self, offsets: NDArray[np.uint64]) -> tuple[Bytes, NDArray[np.int64], NDArray[np.bool_] | None]:
-        """As :class:`~drivelake.logs.mdf.columns.Values` says."""
+        """As :class:`~drivelake.logs.mdf.decoding.Values` says."""
         missing = (offsets < self._base) | (offsets >= self._base + self._size)
         starts = np.where(missing, 0, offsets - np.uint64(self._base)).astype(np.int64)
         data, lengths, wrong = values_in(self._data[: self._size], starts, missing)
+        if not wrong.all():
+            ends = starts + LENGTH_BYTES + lengths
+            first = self._base + int(starts[0])
+            in_order = first in {self._taken, self._marks[0]} and not wrong.any() and bool((ends[:-1] == starts[1:]).all())
+            if not in_order:
+                wrong |= ~np.isin(starts, self._beginnings(starts[~wrong]))
+                data, lengths, wrong = values_in(self._data[: self._size], starts, wrong)
+            if not wrong.all():
+                self._taken = self._base + int(ends[~wrong][-1])
+                self.longest = max(self.longest, int(lengths.max()))
         return data, lengths, wrong if wrong.any() else None
+
+    def _beginnings(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where values begin in the stretch that ``starts`` spans, relative to what is kept."""
+        here = self._marks[bisect_right(self._marks, self._base + int(starts.min())) - 1] - self._base
+        last, data, found = int(starts.max()), self._data[: self._size].data, list[int]()
+        while here <= last:
+            found.append(here)
+            here += LENGTH_BYTES + int.from_bytes(data[here : here + LENGTH_BYTES], "little")
+        return np.array(found, np.int64)
 
     def behind(self, offsets: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which values are not there yet."""
-        _, _, wrong = self.take(offsets)
-        return np.zeros(len(offsets), np.bool_) if wrong is None else wrong & (offsets >= self._base)
+        return offsets >= self._base + self._size
 
 
 @dataclass
@@ -127,6 +159,7 @@ class Demux:
         self._waiting = {table.group.index: _Waiting(table) for table in tables}
         self._stored: dict[int, _Stored] = {}
         self._streams: dict[int, dict[int, Values]] = {}
+        self._torn_records = 0
         self.counted: Counter[int] = Counter()
         for table in tables:
             assert table.columns is not None
@@ -139,8 +172,9 @@ class Demux:
         """Batches of the tables, those of a table in the order of the stream."""
         self._check_ids()
         end = yield from self._walk()
-        for waiting in self._waiting.values():
-            yield from self._rest(waiting)
+        behind = {index: self._trailing(waiting) for index, waiting in self._waiting.items()}
+        for index, waiting in self._waiting.items():
+            yield from self._rest(waiting, behind[index], sum(behind.values()) + self._torn_records)
         if end < self._size:
             for waiting in self._waiting.values():
                 self._findings.lose(waiting.table.name, 0, f"The stream that it stands in ends at byte {end} of {self._size}.")
@@ -220,15 +254,15 @@ class Demux:
                 continue
             # what waits is given when more comes, so that something is left to be the last
             if waiting.bytes >= self._rows_bytes:
-                yield from self._given(waiting, final=waiting.bytes >= WAITING_BYTES)
+                rows = waiting.joined()
+                yield from self._given(waiting, len(rows) if waiting.bytes >= WAITING_BYTES else self._ready(waiting.table, rows))
             waiting.add(part.reshape(count, -1))
 
-    def _given(self, waiting: _Waiting, *, final: bool) -> Iterator[tuple[Table, Found]]:
-        """Rows whose values have come; all of them if ``final``."""
+    def _given(self, waiting: _Waiting, ready: int) -> Iterator[tuple[Table, Found]]:
+        """The first ``ready`` rows that wait."""
         columns, rows = waiting.table.columns, waiting.joined()
         assert columns is not None
         streams = self._streams[waiting.table.group.index]
-        ready = len(rows) if final else self._ready(waiting.table, rows)
         first = waiting.first
         waiting.first += ready
         waiting.rows = [rows[ready:]] if ready < len(rows) else []
@@ -238,27 +272,44 @@ class Demux:
 
     def _ready(self, table: Table, rows: Bytes) -> int:
         """Rows before the first one whose values have not come yet."""
-        columns, ready = table.columns, len(rows)
-        assert columns is not None
-        if columns.streams and ready:
-            cells = columns.empty(ready)
-            columns.gather(rows, cells, 0)
-            for channel, offsets in columns.offsets(Window(cells, 0, ready)):
-                behind = self._stored[channel.data].behind(offsets)
-                ready = min(ready, int(np.argmax(behind)) if behind.any() else ready)
-        return ready
+        behind = self._behind(table, rows)
+        return int(np.argmax(behind)) if behind.any() else len(rows)
 
-    def _rest(self, waiting: _Waiting) -> Iterator[tuple[Table, Found]]:
-        """What is left at the end of the stream; where a logger lost its power, the last values were never written."""
-        if self._file.unfinalised & LAST_DT_OPEN:
-            yield from self._given(waiting, final=False)
-            if rows := len(waiting.joined()):
-                name = waiting.table.name
-                sentence = f"The data of the file end before the values of the last {rows} records of {name!r}."
+    def _behind(self, table: Table, rows: Bytes) -> NDArray[np.bool_]:
+        """Which rows have values that have not come yet."""
+        columns, behind = table.columns, np.zeros(len(rows), np.bool_)
+        assert columns is not None
+        if columns.streams and len(rows):
+            cells = columns.empty(len(rows))
+            columns.gather(rows, cells, 0)
+            for channel, offsets in columns.offsets(Window(cells, 0, len(rows))):
+                behind |= self._stored[channel.data].behind(offsets)
+        return behind
+
+    def _trailing(self, waiting: _Waiting) -> int:
+        """The last rows of an unfinalised stream that wait for values in vain."""
+        if not self._file.unfinalised & LAST_DT_OPEN:
+            return 0
+        there = ~self._behind(waiting.table, waiting.joined())[::-1]
+        return int(np.argmax(there)) if there.any() else len(there)
+
+    def _rest(self, waiting: _Waiting, behind: int, cut: int) -> Iterator[tuple[Table, Found]]:
+        """What is left at the end of the stream.
+
+        Args:
+            waiting: rows of one table.
+            behind: how many of them, the last ones, have no value.
+            cut: records that the end of the stream cost all tables. A logger that lost its power was writing one.
+        """
+        yield from self._given(waiting, len(waiting.joined()) - behind)
+        if behind:
+            name = waiting.table.name
+            sentence = f"The data of the file end before the values of the last {behind} records of {name!r}."
+            if cut > 1:
+                self._findings.damaged(sentence, channel=name, lost=behind)
+            else:
                 self._findings.note(sentence)
-                self._findings.lose(name, rows, sentence)
-        else:
-            yield from self._given(waiting, final=True)
+                self._findings.lose(name, behind, sentence)
 
     def _broken(self, apart: Apart, window: Bytes, place: int) -> None:
         number = int.from_bytes(window[apart.end : apart.end + self._data_group.id_bytes].tobytes(), "little")
@@ -277,11 +328,15 @@ class Demux:
             f"The data of the data group at offset {self._data_group.offset} end inside a record{whose}:"
             f" {left} bytes of it are there."
         )
-        if not self._file.unfinalised & LAST_DT_OPEN:
+        stored = self._stored.get(group.offset) if group else None
+        # a value that reaches further than any before it may have had another length, and have swallowed whole records
+        swallows = stored is not None and left - self._data_group.id_bytes - LENGTH_BYTES > stored.longest
+        if swallows or not self._file.unfinalised & LAST_DT_OPEN:
             self._findings.damaged(sentence, channel=waiting.table.name if waiting else None, lost=1 if waiting else 0)
             return
         self._findings.note(sentence)
         if waiting:
+            self._torn_records = 1
             self._findings.lose(waiting.table.name, 1, sentence)
 
 

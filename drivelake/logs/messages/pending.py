@@ -99,14 +99,19 @@ class Pending:
     def _begin(self) -> None:
         self.rows = 0
         self.bytes = 0
-        self._blocks: list[MessageBlock] = []
+        self._data: list[NDArray[np.uint8]] = []
+        self._columns: list[NDArray[np.int64]] = []
+        self._origins: list[tuple[int, int, int]] = []
         self._cuts: list[tuple[Cut, int, int, int, int]] = []
 
     def add(self, block: MessageBlock) -> None:
         """All messages of a block, whole."""
         if rows := len(block.starts):
             data = gather(block.buffer, block.starts, block.lengths)
-            self._blocks.append(block._replace(buffer=data))
+            self._data.append(data)
+            # a copy: a view would keep the columns of all channels of its block
+            self._columns.append(np.array((block.starts, block.lengths, block.log_ns, block.publish_ns)))
+            self._origins.append((rows, block.chunk, block.origin))
             self.rows += rows
             self.bytes += len(data) + ROW_BYTES * rows
 
@@ -118,23 +123,22 @@ class Pending:
 
     def take(self) -> Held:
         """All of them; they are forgotten here."""
-        blocks, cuts = self._blocks, self._cuts
+        none = np.empty(0, np.int64)
+        if self._cuts:
+            held = _cuts(self._cuts)
+        elif self._data:
+            data = np.concatenate(self._data)
+            starts, lengths, log_ns, publish_ns = np.concatenate(self._columns, 1)
+            rows, chunks, origins = np.array(self._origins, np.int64).T
+            offsets, places = starts + np.repeat(origins, rows), np.cumsum(lengths) - lengths
+            held = Held(data, places, lengths, log_ns, publish_ns, np.repeat(chunks, rows), offsets, none, none)
+        else:
+            held = Held(np.empty(0, np.uint8), *[none] * 8)
         self._begin()
-        return _joined_cuts(cuts) if cuts else _joined(blocks)
+        return held
 
 
-def _joined(blocks: list[MessageBlock]) -> Held:
-    """Messages whose blocks hold them one behind the other."""
-    none = np.empty(0, np.int64)
-    if not blocks:
-        return Held(np.empty(0, np.uint8), *[none] * 8)
-    data, starts, lengths, log_ns, publish_ns = (np.concatenate(parts) for parts in list(zip(*blocks, strict=True))[:5])
-    rows, chunks, origins = np.array([(len(block.starts), block.chunk, block.origin) for block in blocks], np.int64).T
-    offsets = starts + np.repeat(origins, rows)
-    return Held(data, np.cumsum(lengths) - lengths, lengths, log_ns, publish_ns, np.repeat(chunks, rows), offsets, none, none)
-
-
-def _joined_cuts(cuts: list[tuple[Cut, int, int, int, int]]) -> Held:
+def _cuts(cuts: list[tuple[Cut, int, int, int, int]]) -> Held:
     data = np.frombuffer(b"".join([cut.kept for cut, *_ in cuts]), np.uint8)
     numbers = [(len(kept), log_ns, publish_ns, chunk, at, *payload) for (kept, *payload), log_ns, publish_ns, chunk, at in cuts]
     lengths, *columns = np.ascontiguousarray(np.array(numbers, np.int64).T)

@@ -82,7 +82,10 @@ class RosCut:
         if order != self._known or len(message) < self._place:
             return False
         count = COUNT[order]
-        return [count(message, at)[0] for at, _ in self._words] == [word for _, word in self._words]
+        for at, word in self._words:  # noqa: SIM110  (twice as fast as a generator, and once a picture)
+            if count(message, at)[0] != word:
+                return False
+        return True
 
     def _walk(self, message: memoryview, order: Order) -> None:
         """Find where the length of the payload stands, and the lengths that lead there, which most messages share."""

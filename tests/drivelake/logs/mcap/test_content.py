@@ -3,11 +3,10 @@
 import struct
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivelake.logs.mcap.content import Index, agreed, by_index, by_scan, disagreeing, groups, of_messages, sparse
+from drivelake.logs.mcap.content import Index, agreed, by_index, by_scan, disagreeing, of_messages
 
 MESSAGE = st.tuples(st.integers(0, 4), st.integers(0, 2**63 - 1), st.binary(max_size=40))
 OTHER = st.tuples(st.sampled_from([3, 4, 0x80]), st.binary(max_size=40))
@@ -29,14 +28,15 @@ def chunk(rows):
 
 
 def indexes(listed, order=sorted):
-    entries = {channel: np.array(rows, np.uint64).reshape(-1, 2) for channel, rows in listed.items()}
-    return [Index(channel, entries[channel], 7) for channel in order(entries)]
+    entries = {channel: b"".join(struct.pack("<QQ", *row) for row in rows) for channel, rows in listed.items()}
+    return [Index(channel, memoryview(entries[channel]), 7) for channel in order(entries)]
 
 
 def same(one, other):
     return (
         one.heads.tobytes() == other.heads.tobytes()
-        and one.offsets.tolist() == other.offsets.tolist()
+        and all(a.tolist() == b.tolist() for a, b in zip(one[1:5], other[1:5], strict=True))
+        and one.runs == other.runs
         and (one.others, one.broken, one.short) == (other.others, other.broken, other.short)
     )
 
@@ -50,8 +50,35 @@ def test_an_index_in_any_order_gives_what_a_scan_gives(rows, order, backward):
     scanned = by_scan(buffer)
     assert [len(row) == 3 for row in rows].count(True) == len(scanned.offsets)
     assert list(disagreeing(scanned, indexes(listed, order))) == []
-    if listed:
-        assert same(by_index(buffer, indexes(listed, order)), scanned)
+    (found,) = by_index([(buffer, indexes(listed, order))])
+    assert same(found, scanned)
+
+
+@settings(max_examples=60, deadline=None)
+@given(chunks=st.lists(RECORDS, max_size=5), lying=st.integers(0, 9))
+def test_several_chunks_give_what_each_gives_by_itself(chunks, lying):
+    together = []
+    for place, rows in enumerate(chunks):
+        buffer, listed = chunk(rows)
+        found = indexes(listed)
+        if place == lying and found:
+            found[0] = found[0]._replace(entries=found[0].entries[:-16])
+        together.append((buffer, found))
+    contents = by_index(together)
+    assert len(contents) == len(chunks)
+    for place, ((buffer, found), content) in enumerate(zip(together, contents, strict=True)):
+        if place == lying and found:
+            assert content is None
+        else:
+            assert same(content, by_scan(buffer))
+
+
+def test_two_indexes_of_one_channel_are_one_run():
+    buffer, listed = chunk([(1, 10, b""), (1, 20, b"abc")])
+    parts = [*indexes({1: listed[1][:1]}), *indexes({1: listed[1][1:]})]
+    for order in (parts, parts[::-1]):
+        (content,) = by_index([(buffer, order)])
+        assert same(content, by_scan(buffer))
 
 
 @settings(max_examples=150, deadline=None)
@@ -79,7 +106,7 @@ def test_an_index_that_lies_is_never_believed(rows, lie, at):
     if lie == "channel":
         listed[channel + 10] = listed.pop(channel)
     lying = indexes(listed)
-    assert by_index(buffer, lying) is None
+    assert by_index([(buffer, lying)]) == [None]
     scanned = by_scan(buffer)
     assert len(list(disagreeing(scanned, lying))) == 1
     confirmed = sum(len(agreed(scanned, index)) for index in lying)
@@ -105,13 +132,11 @@ def test_messages_too_short_for_their_own_fields_are_named_and_left_out():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 5)).map(sorted))
-def test_groups_are_the_runs_of_equal_numbers(numbers):
-    found = [(number, run.stop - run.start) for number, run in groups(np.array(numbers, np.uint16))]
-    assert found == [(number, numbers.count(number)) for number in sorted(set(numbers))]
-
-
-@pytest.mark.parametrize(("size", "expected"), [(100, False), (1_000_000, True)])
-def test_few_messages_in_many_bytes_are_sparse(size, expected):
-    listed = indexes({1: [(0, 0), (0, 50)]})
-    assert sparse(np.zeros(size, np.uint8), listed) is expected
+@given(rows=st.lists(MESSAGE, max_size=20), data=st.data())
+def test_some_rows_of_a_content_are_what_is_left_of_each_channel(rows, data):
+    content = by_scan(chunk(rows)[0])
+    kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool)
+    left = content.rows(kept)
+    assert left.offsets.tolist() == content.offsets[kept].tolist()
+    channels = [channel for channel, run in left.runs for _ in range(run.stop - run.start)]
+    assert channels == left.heads["channel"].tolist()

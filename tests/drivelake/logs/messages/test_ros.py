@@ -303,7 +303,7 @@ def test_payloads_are_pointers_and_what_stands_around_them_is_columns(kind, defi
     table = open_table(ros(kind, definition), Findings(strict=True))
     source = block([encode(message) for message in messages], chunk=99, origin=1000)
     table.add(source)
-    assert table.bytes < 6 * 400
+    assert table.bytes < 6 * 500
     rows = table.take().to_pylist()
     for row, message in zip(rows, messages, strict=True):
         fields = message if isinstance(message, dict) else vars(message)
