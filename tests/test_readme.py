@@ -30,12 +30,12 @@ def test_make_knows_what_to_do(command):
 
 
 @pytest.mark.parametrize("command", ASKED)
-def test_drivelake_answers(chain, command):
+def test_drivelake_answers(chain, command, tmp_path):
     words = [w.replace("lake/inbox", str(chain.inbox)) for w in shlex.split(command)[1:]]
     code = "from drivelake.cli import main; main()"
     environment = {**os.environ, "DRIVELAKE_LAKE": str(chain.root)}
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -82,23 +82,18 @@ def _logs(what: str, lake: Path | None) -> dict[str, Path]:
 
 
 def _drive(name: str, lake: Path | None) -> Path:
-    """The folder of a drive of the inbox, where there is no file and no folder of that name.
+    """The folder of a drive of the inbox, where no file and no folder has that name.
 
     Raises:
-        NotFound: there is none, or no lake to look for it in.
+        NotFound: there is none, or no lake whose inbox could hold it.
     """
-    from drivelake.logs import is_log
-
-    if is_log(Path(name)) or len(Path(name).parts) != 1:
-        raise NotFound(f"There is no file or folder {name}.", next_step="name a log, a drive's folder or a drive of the inbox")
     try:
-        inbox = Lake(find_lake(lake))
+        return Lake(find_lake(lake)).drive_folder(name)
     except NotFound as error:
         raise NotFound(
-            f"There is no file or folder {name}, and no inbox to look for a drive of that name. {error.message}",
-            next_step="name a log or a drive's folder, or pass --lake FOLDER",
+            f"There is no file or folder {name}, and no drive of that name: {error.message}",
+            next_step="name a log, a drive's folder, or a drive of the inbox with --lake FOLDER",
         ) from None
-    return inbox.drive_folder(name)
 
 
 def _show(report: LogReport) -> None:

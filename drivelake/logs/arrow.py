@@ -28,6 +28,7 @@ __all__ = [
     "numbers",
     "pack",
     "pick",
+    "shape_of",
     "texts",
     "texts_of",
     "type_of",
@@ -52,9 +53,14 @@ _TYPES: dict[np.dtype[np.generic], pa.DataType] = {
 }  # fmt: skip
 
 
-def unit_field(name: str, kind: pa.DataType, unit: str, source_unit: str) -> AnyField:
-    """A column with its SI unit and the unit that it was recorded in."""
-    return pa.field(name, kind, metadata={"unit": unit, "source_unit": source_unit})
+def unit_field(name: str, kind: pa.DataType, unit: str, source_unit: str, shape: Sequence[int] = ()) -> AnyField:
+    """A column with its SI unit and the unit that it was recorded in; for arrays with the shape of a value."""
+    return pa.field(name, kind, metadata={"unit": unit, "source_unit": source_unit, **shape_of(shape)})
+
+
+def shape_of(shape: Sequence[int]) -> dict[str, str]:
+    """What a field says of the shape of its values, such as ``2,3``; nothing for scalars and plain lists."""
+    return {"shape": ",".join(map(str, shape))} if len(shape) > 1 else {}
 
 
 def type_of(dtype: np.dtype[np.generic]) -> pa.DataType:

@@ -112,7 +112,8 @@ def write_tables(log: str, path: Path, out: Path, *, databases: Sequence[Path] =
     written: dict[str, TableEntry] = {}
     batches = read_log(path, databases=databases, batch_rows=BATCH_ROWS, leftovers=leftovers, findings=findings, threads=threads)
     try:
-        for channel, kind, batch, last in batches:
+        for channel, kind, found, last in batches:
+            batch = _storable(channel, found, leftovers)
             if channel not in still_open:
                 file = f"{log}/{_slug(channel, files)}.parquet"
                 still_open[channel] = _Table(log, channel, kind, file, out, batch.schema)
@@ -154,6 +155,20 @@ def _recovered(
         {"channel": r.channel, "expected": r.expected, "recovered": r.recovered, "lost": r.lost, "why": list(r.why)}
         for r in recoveries(findings, rows)
     ]
+
+
+def _storable(channel: str, batch: pa.RecordBatch, leftovers: Leftovers) -> pa.RecordBatch:
+    """Without the columns whose values have no members, which Parquet cannot hold; they are told."""
+    bare = [field.name for field in batch.schema if _is_bare(field.type)]
+    for name in bare:
+        leftovers.unsupported[f"{channel}.{name}"] = "Its values hold no members, which Parquet cannot store."
+    return batch.drop_columns(bare) if bare else batch
+
+
+def _is_bare(kind: pa.DataType) -> bool:
+    """Whether a struct without members stands anywhere in a type."""
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and not inner) or any(_is_bare(part) for part in inner)
 
 
 def _slug(channel: str, taken: set[str]) -> str:

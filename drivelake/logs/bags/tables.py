@@ -1,11 +1,10 @@
-"""The tables of one bag while it is read. Belongs here: names of tables, which of them are wanted, when a batch is full.
+"""The tables of one bag while it is read. Belongs here: which of them are wanted, when a batch is full.
 
 Never here: formats of bags, encodings of messages.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from drivelake.errors import UnsupportedLog
 from drivelake.logs.findings import Findings
 from drivelake.logs.messages.block import Channel, MessageBlock
+from drivelake.logs.messages.names import Names
 from drivelake.logs.messages.table import Table, open_table
 from drivelake.logs.report import Leftovers, LogBatch
 
@@ -38,26 +38,6 @@ class SoundMessage(NamedTuple):
     log_ns: int
     publish_ns: int
     data: bytes
-
-
-class Names:
-    """Names of tables: the topic, with ``#2`` and so on where a topic is declared again with another definition."""
-
-    def __init__(self) -> None:
-        self._names: dict[tuple[str, str, str, bytes], str] = {}
-        self._taken: set[str] = set()
-        self._places: Counter[str] = Counter()
-
-    def name(self, topic: str, encoding: str, kind: str, definition: bytes) -> str:
-        """The same name for the same topic, encoding, type and definition, and for nothing else."""
-        key = topic, encoding, kind, definition
-        while key not in self._names:
-            self._places[topic] += 1
-            name = f"{topic}#{self._places[topic]}" if self._places[topic] > 1 else topic
-            if name not in self._taken:  # a topic may end in a number itself
-                self._names[key] = name
-                self._taken.add(name)
-        return self._names[key]
 
 
 def rows_by_name(numbers: NDArray[np.int64], name_of: Callable[[int], str]) -> Iterator[tuple[str, NDArray[np.intp]]]:

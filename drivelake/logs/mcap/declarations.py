@@ -12,8 +12,11 @@ from mcap.records import Channel, Schema
 
 from drivelake.logs.mcap.records import parse
 from drivelake.logs.messages.block import Channel as MessageChannel
+from drivelake.logs.messages.names import Names
 
 __all__ = ["Declarations"]
+
+NO_SCHEMA = Schema(0, b"", "", "")
 
 
 class Declarations:
@@ -46,7 +49,7 @@ class Declarations:
         self._vouched_schemas = schemas
         self._vouched_channels = channels
         self._incomplete = incomplete
-        self._kinds: dict[str, list[tuple[str, bytes, str]]] = {}
+        self._names = Names()
 
     def read(self, opcode: int, body: memoryview, offset: int, *, verified: bool) -> Iterator[Schema | Channel]:
         """Take in a schema or a channel, which is given back if it is new.
@@ -83,7 +86,7 @@ class Declarations:
     def described(self, number: int) -> MessageChannel:
         """What a table is made from."""
         channel = self.channels[number]
-        schema = self.schemas.get(channel.schema_id) or Schema(0, b"", "", "")
+        schema = self.schemas.get(channel.schema_id) or NO_SCHEMA
         return MessageChannel(self.names[number], channel.message_encoding, schema.name, schema.encoding, schema.data)
 
     def _schema(self, schema: Schema, offset: int) -> Iterator[Schema]:
@@ -111,10 +114,5 @@ class Declarations:
             )
 
     def _name(self, channel: Channel) -> str:
-        schema = self.schemas.get(channel.schema_id)
-        kind = (schema.name if schema else "", schema.data if schema else b"", channel.message_encoding)
-        kinds = self._kinds.setdefault(channel.topic, [])
-        if kind not in kinds:
-            kinds.append(kind)
-        place = kinds.index(kind)
-        return f"{channel.topic}#{place + 1}" if place else channel.topic
+        schema = self.schemas.get(channel.schema_id) or NO_SCHEMA
+        return self._names.name(channel.topic, f"{channel.message_encoding} {schema.encoding}", schema.name, schema.data)

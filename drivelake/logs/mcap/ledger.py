@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from itertools import starmap
 
 from mcap.opcode import Opcode
 from mcap.records import AttachmentIndex, ChunkIndex, MetadataIndex, Statistics
@@ -100,4 +101,4 @@ class Ledger:
 
 def _packed(offsets: Mapping[int, int]) -> bytes:
     """Offsets by channel, small enough to be kept for every chunk."""
-    return b"".join(CHANNEL_OFFSET.pack(*pair) for pair in sorted(offsets.items()))
+    return b"".join(starmap(CHANNEL_OFFSET.pack, sorted(offsets.items())))

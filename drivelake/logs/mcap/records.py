@@ -248,7 +248,10 @@ def _decompress(chunk: _Chunk) -> bytes | memoryview:
             raise ValueError(f"its zstd frame announces {declared} bytes, the chunk {chunk.uncompressed_size}")
         return zstandard.ZstdDecompressor().decompress(chunk.data, max_output_size=chunk.uncompressed_size)
     if chunk.compression == "lz4":
-        data: bytes = lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=chunk.uncompressed_size + 1)
+        frame = lz4.frame.LZ4FrameDecompressor()
+        data: bytes = frame.decompress(chunk.data, max_length=chunk.uncompressed_size + 1)
+        if len(data) == chunk.uncompressed_size and not frame.eof:
+            raise ValueError("its lz4 frame does not end")
         return data
     raise ValueError(f"compression {chunk.compression!r} is unknown; known are zstd, lz4 and none")
 

@@ -1,11 +1,12 @@
-"""One pass over an MCAP file, chunk by chunk, checking everything that the format lets one check.
+"""One pass over an MCAP file, chunk by chunk, checking all that says which messages there are and what their bytes must be.
 
 Belongs here: what records mean for each other: indexes, checksums of sections, what damage costs.
 Never here: framing, decompression, the search for messages, what a message says, tables, statistics of channels.
 
-Format: https://mcap.dev/spec. The pass runs from the first byte to the last, so files without summary, index or chunks
-need no second way of reading. Memory: the file is mapped and let go of behind the pass; about 8 MiB of chunks are held
-decompressed, at least one, and what other threads decompress ahead.
+Format: https://mcap.dev/spec. Not compared are spans of time and sizes that indexes and statistics repeat for seeking: no
+value depends on them. The pass runs from the first byte to the last, so files without summary, index or chunks need no
+second way of reading. Memory: the file is mapped and let go of behind the pass; about 8 MiB of chunks are held decompressed,
+at least one, and what other threads decompress ahead.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
 from drivelake.logs.mcap.chunks import Opened, opened
-from drivelake.logs.mcap.content import Content, Index, agreed, by_index, by_scan, disagreeing, of_messages
+from drivelake.logs.mcap.content import FIELDS_SIZE, Content, Index, agreed, by_index, by_scan, disagreeing, of_messages
 from drivelake.logs.mcap.declarations import Declarations
 from drivelake.logs.mcap.framing import Broken, Chunked, Frame, Item, Stretch, frames, mapped
 from drivelake.logs.mcap.ledger import Ledger
@@ -287,7 +288,9 @@ class McapWalk:
             self._losses.unknown(sentence)
         for offset in content.short:
             length = FRAME.unpack_from(data, offset)[1]
-            self._findings.damaged(f"The message at {messages.place(offset)} has {length} bytes, its header alone needs 22.")
+            sentence = f"The message at {messages.place(offset)} has {length} bytes, its header alone needs {FIELDS_SIZE}."
+            self._findings.damaged(sentence)
+            self._losses.unknown(sentence)
         if self._losses.incomplete:
             for number, _ in content.runs:
                 if number not in names:
@@ -319,10 +322,11 @@ class McapWalk:
     def _check_declared(self, messages: Messages, number: int, run: slice, declared: int, sound: NDArray[np.bool_]) -> None:
         """``declared``: where in the buffer the channel was declared first, -1 if before it."""
         name = self.declared.names.get(number)
-        count = run.stop - run.start if name is None else int((messages.content.offsets[run] < declared).sum())
+        early = np.full(run.stop - run.start, fill_value=True) if name is None else messages.content.offsets[run] < declared
+        count = int((early & sound[run]).sum())
         if not count:
             return
-        sound[run.start : run.start + count] = False
+        sound[run] &= ~early
         self._findings.damaged(
             f"The message at {messages.place(int(messages.content.offsets[run.start]))} belongs to channel {number}, which is not"
             f" declared before it; {count} messages there do.",

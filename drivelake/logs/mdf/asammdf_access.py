@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import RESTORE, Findings
+from drivelake.logs.mdf.conversions import readable
+from drivelake.logs.mdf.model import Conversion
 
 if TYPE_CHECKING:
     from asammdf import MDF
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 LOCAL_TIME = 1  # hd_time_flags
+FORMULA_4 = 3  # cc_type
+REFUSED = "? more than arithmetic"  # no expression of Python, sympy or numexpr
 VIRTUAL = (3, 6)  # cn_type: master and value that stand in no record
 NS_PER_S = 1_000_000_000
 
@@ -50,11 +54,11 @@ TEXT_CONVERSIONS = {"4": (7, 8, 10, 11), "3": (11, 12), "2": (11, 12)}
 FORMULA = {"4": 3, "3": 10, "2": 10}
 
 # What asammdf 8.8.28 raises on damaged or unusual files, found by reading its `raise` statements and by flipping bits.
-# Beside its own MdfException, which derives from Exception alone and joins these in `asammdf_errors`: ValueError (numpy
-# shapes and buffers, text encodings), LookupError (links to blocks that are not there), TypeError and AttributeError (a
-# block of another kind than expected), struct.error and zlib.error (short or broken bytes), ArithmeticError (sizes and
-# dates out of range), RuntimeError (its invariants; RecursionError is one), AssertionError, MemoryError (a length that
-# cannot be), SystemError (its C extension returns a value and sets an exception).
+# Beside its own MdfException and zstd.Error, which derive from Exception alone and join these in `asammdf_errors`:
+# ValueError (numpy shapes and buffers, text encodings), LookupError (links to blocks that are not there), TypeError and
+# AttributeError (a block of another kind than expected), struct.error and zlib.error (short or broken bytes),
+# ArithmeticError (sizes and dates out of range), RuntimeError (its invariants; RecursionError is one), AssertionError,
+# MemoryError (a length that cannot be), SystemError (its C extension returns a value and sets an exception).
 # Not OSError: a disk that fails is no damage of the log.
 FAMILIES = (
     ValueError,
@@ -106,11 +110,12 @@ class Group(Protocol):
 @contextmanager
 def asammdf_errors(what: str) -> Iterator[None]:
     """Turns what asammdf raises on damage into :class:`LogDamaged`, with its class and text."""
+    import zstd  # type: ignore[import-untyped]  # it has no types
     from asammdf.blocks.utils import MdfException
 
     try:
         yield
-    except (MdfException, *FAMILIES) as error:
+    except (MdfException, zstd.Error, *FAMILIES) as error:
         raise LogDamaged(f"asammdf cannot read {what}: {type(error).__name__}: {error}", next_step=RESTORE) from error
 
 
@@ -126,10 +131,26 @@ def opened(path: Path) -> Iterator[MDF]:
     with asammdf_errors("the file"):
         # its own pass over the frames holds all ids of a file; asammdf takes the argument, its types do not name it
         mdf = MDF(path, process_bus_logging=False)  # type: ignore[call-arg]
+    for group in groups_of(mdf):
+        for channel in group.channels:
+            _disarm(channel.conversion, int(FORMULA[mdf.version[0]]))
     try:
         yield mdf
     finally:
         mdf.close()
+
+
+def _disarm(conversion: object, formula_type: int) -> None:
+    """Take formulas away that are more than arithmetic, also those of nested conversions: asammdf would run them as Python.
+
+    What stands in makes asammdf raise. So whoever asks for such a channel, nothing of the file is ever executed.
+    """
+    if getattr(conversion, "conversion_type", None) == formula_type and readable(
+        Conversion(FORMULA_4, (), (getattr(conversion, "formula", ""),), "")
+    ):
+        setattr(conversion, "formula", REFUSED)  # noqa: B010  # of a library without types
+    for nested in getattr(conversion, "referenced_blocks", {}).values():
+        _disarm(nested, formula_type)
 
 
 def groups_of(mdf: MDF) -> Sequence[Group]:

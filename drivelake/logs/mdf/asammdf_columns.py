@@ -75,7 +75,8 @@ class AsammdfColumns:
                 samples = np.asarray(physical(column.formula, samples))
             for name, values in _flat(column.name, samples):
                 array, numeric = _array(values, invalid, column)
-                fields.append(unit_field(name, array.type, column.si.unit if numeric else column.source_unit, column.source_unit))
+                unit = column.si.unit if numeric else column.source_unit
+                fields.append(unit_field(name, array.type, unit, column.source_unit, values.shape[1:]))
                 arrays.append(array)
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 

@@ -18,9 +18,11 @@ import numpy as np
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
-from drivelake.logs.mdf.asammdf_access import Group, check_record, groups_of, read_seconds, start_ns
+from drivelake.logs.mdf.asammdf_access import Group, check_record, formula_of, groups_of, read_seconds, start_ns
 from drivelake.logs.mdf.asammdf_columns import AsammdfColumns
+from drivelake.logs.mdf.conversions import readable
 from drivelake.logs.mdf.decoding import Decoded, wrong_times
+from drivelake.logs.mdf.model import Conversion
 from drivelake.logs.mdf.naming import table_names
 from drivelake.logs.mdf.stamps import impossible, stamps_ns
 from drivelake.logs.report import Leftovers
@@ -33,6 +35,7 @@ __all__ = ["AsammdfTable", "group_batches", "tables3"]
 WINDOW_BYTES = 8 << 20
 WINDOW_ROWS_MAX = 1 << 18
 VLSD_CHANNEL = 1  # cn_type
+FORMULA = 3  # cc_type of MDF 4
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,23 @@ def tables3(mdf: MDF, findings: Findings, leftovers: Leftovers | None) -> list[A
     for index, (group, name) in enumerate(zip(groups, table_names([""] * len(groups)), strict=True)):
         if not group.channels:
             continue
-        if mdf.masters_db.get(index) is None:
-            reason = "it has no master channel, so its records have no time"
+        if reason := _no_time(mdf, index):
             findings.note(f"Group {index} ({name!r}) has no table: {reason}.")
             if leftovers is not None:
                 leftovers.unsupported[name] = reason
             continue
         tables.append(AsammdfTable(name, "mdf.group", index, int(group.channel_group.cycles_nr)))
     return tables
+
+
+def _no_time(mdf: MDF, index: int) -> str:
+    """Why the records of a group have no time, or nothing."""
+    master = mdf.masters_db.get(index)
+    if master is None:
+        return "it has no master channel, so its records have no time"
+    text = formula_of(mdf, groups_of(mdf)[index].channels[master])
+    unknown = readable(Conversion(FORMULA, (), (text,), "")) if text else ""
+    return f"its time has {unknown}" if unknown else ""
 
 
 def group_batches(

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import RESTORE
 
-__all__ = ["CYCLES_UNKNOWN", "FIRST_BLOCK", "LAST_DL_OPEN", "LAST_DT_OPEN", "Block", "Head", "MdfFile"]
+__all__ = ["CYCLES_UNKNOWN", "FIELD_BYTES", "FIRST_BLOCK", "LAST_DL_OPEN", "LAST_DT_OPEN", "Block", "Head", "MdfFile"]
 
 ID_BYTES = 64
 FIRST_BLOCK = ID_BYTES  # the header stands behind the identification
@@ -30,6 +30,8 @@ HEAD = struct.Struct("<4s4xQQ")
 LINKS = [struct.Struct(f"<{count}Q") for count in range(16)]
 BLOCK_NAME = re.compile(rb"##[A-Z]{2}")
 NAMES = {b"##" + name.encode(): name for name in ("CN", "TX", "CC", "MD", "SI", "CG", "DG", "DT", "DZ", "DL", "SD")}
+# Fields of blocks of one size. Those of a CC block end with 8 bytes for each of its values; a later minor version may add.
+FIELD_BYTES = {"HD": 32, "FH": 16, "CH": 8, "EV": 32, "DG": 8, "CG": 32, "SI": 8, "CN": 72, "CC": 24, "AT": 40, "CA": 16}
 # a text is a name, a unit or a comment; what is longer is no text of a measurement
 TEXT_BYTES_MAX = 16 << 20
 XML_TEXT = re.compile(r"<TX\b[^>]*>(.*?)</TX>", re.DOTALL)
@@ -195,16 +197,21 @@ class MdfFile:
         """A text (TX), or the text inside an XML comment (MD); "" for no link. Without the blanks around it.
 
         Raises:
-            LogDamaged: no such block, or longer than 16 MiB.
+            LogDamaged: no such block, longer than 16 MiB, or without its end.
         """
         if (known := self._texts.get(link)) is not None:
             return known
         block = self.block(link, "TX", "MD")
+        if block.links:
+            raise LogDamaged(f"The text at offset {link} has {len(block.links)} links, expected none.", next_step=RESTORE)
         if len(block.data) > TEXT_BYTES_MAX:
             raise LogDamaged(
                 f"The text at offset {link} has {len(block.data)} bytes, expected at most {TEXT_BYTES_MAX}.", next_step=RESTORE
             )
-        raw = bytes(block.data).split(b"\0", 1)[0].strip(b" \r\t\n")
+        raw, closed, _ = bytes(block.data).partition(b"\0")
+        if not closed:
+            raise LogDamaged(f"The text at offset {link} has {len(raw)} bytes and no zero that closes it.", next_step=RESTORE)
+        raw = raw.strip(b" \r\t\n")
         try:
             text = raw.decode()
         except UnicodeDecodeError:

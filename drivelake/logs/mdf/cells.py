@@ -43,7 +43,7 @@ ARRAY_BITS = {**dict.fromkeys((*UNSIGNED, *SIGNED), (8, 16, 32, 64)), **dict.fro
 DATE = np.dtype([("ms", "<u2"), ("min", "u1"), ("hour", "u1"), ("day", "u1"), ("month", "u1"), ("year", "u1")])
 TIME = np.dtype([("ms", "<u4"), ("days", "<u2")])
 
-PLANE_TILE_ROWS = 1 << 15
+PLANE_TILE_ROWS = 1 << 16
 ROW_TILE_BYTES = 1 << 19
 
 

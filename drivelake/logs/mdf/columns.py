@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from drivelake.logs.arrow import shape_of
 from drivelake.logs.mdf.cells import MLSD, TEXTS, VLSD, is_virtual, odd, plain_type
 from drivelake.logs.mdf.conversions import readable
 from drivelake.logs.mdf.model import Channel, Conversion, Group
@@ -132,8 +133,9 @@ def parts_of(channel: Channel) -> tuple[str, ...]:
 
 
 def metadata_of(channel: Channel) -> dict[str, str]:
-    """Raw values have a unit only where they are physical already."""
+    """Raw values have a unit only where they are physical already; arrays of more than one dimension have a shape."""
     return {
+        **shape_of(channel.shape),
         "unit": "" if channel.conversion else channel.unit,
         "source_unit": channel.unit,
         CONVERSION.decode(): conversion_json(channel.conversion),

@@ -154,7 +154,9 @@ def indexed_texts(conversion: Conversion, raw: Numbers) -> tuple[Indices, list[s
 
 def _linear(raw: Floats, factor: float, offset: float) -> Floats:
     scaled: Floats = raw * factor
-    return scaled + offset if offset else scaled
+    if offset:
+        scaled += offset
+    return scaled
 
 
 def _rational(raw: Floats, values: tuple[float, ...]) -> Floats:

@@ -22,8 +22,7 @@ from drivelake.logs.arrow import T_NS, AnyArray, binaries, buffer_of, fixed_list
 from drivelake.logs.mdf.cells import TEXTS, VLSD, Bytes, Cell, bit_cell, cell_of, decode, gather, is_virtual, plain_type
 from drivelake.logs.mdf.columns import Column, is_bytes, metadata_of
 from drivelake.logs.mdf.conversions import physical
-from drivelake.logs.mdf.model import Channel, Group
-from drivelake.logs.mdf.parse import ALL_INVALID
+from drivelake.logs.mdf.model import ALL_INVALID, Channel, Group
 from drivelake.logs.mdf.stamps import impossible, stamps_ns
 
 __all__ = ["Decoded", "GroupColumns", "Values", "Window", "wrong_times"]

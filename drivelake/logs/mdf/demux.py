@@ -11,6 +11,7 @@ record can be found any more: the stream ends there.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
@@ -39,6 +40,8 @@ ROWS_BYTES = 1 << 20
 ALL_ROWS_BYTES = 32 << 20
 # rows that wait for values, and values that may be asked for again
 WAITING_BYTES = 64 << 20
+# values before the end of a stream that say how long its values are
+LATELY_BYTES = 1 << 20
 INFLATED_AHEAD = 2
 # streams of at least this size are worth numba, see walk.py
 COMPILED_BYTES = 32 << 20
@@ -49,18 +52,15 @@ class _Stored:
 
     Records point at beginnings of values. An offset between two of them is damage: of the record, or of a length before it,
     which moves all values that follow.
-
-    Attributes:
-        longest: bytes of the longest value so far that a record pointed at.
     """
 
     def __init__(self) -> None:
-        self.longest = 0
         self._data = np.empty(1 << 16, np.uint8)
         self._base = self._size = 0
         # a value begins at each of them: where values were added, and behind the last one that was taken
         self._marks = [0]
         self._taken = 0
+        self._doubtful = sys.maxsize
 
     def add(self, values: Bytes) -> None:
         """More values with their lengths, all of them whole."""
@@ -80,7 +80,7 @@ class _Stored:
 
     def take(self, offsets: NDArray[np.uint64]) -> tuple[Bytes, NDArray[np.int64], NDArray[np.bool_] | None]:
         """As :class:`~drivelake.logs.mdf.decoding.Values` says."""
-        missing = (offsets < self._base) | (offsets >= self._base + self._size)
+        missing = (offsets < self._base) | (offsets >= min(self._base + self._size, self._doubtful))
         starts = np.where(missing, 0, offsets - np.uint64(self._base)).astype(np.int64)
         data, lengths, wrong = values_in(self._data[: self._size], starts, missing)
         if not wrong.all():
@@ -88,17 +88,32 @@ class _Stored:
             first = self._base + int(starts[0])
             in_order = first in {self._taken, self._marks[0]} and not wrong.any() and bool((ends[:-1] == starts[1:]).all())
             if not in_order:
-                wrong |= ~np.isin(starts, self._beginnings(starts[~wrong]))
+                here = starts[~wrong]
+                between = ~wrong & ~np.isin(starts, self._beginnings(int(here.min()), int(here.max())))
+                wrong |= between
+                right = np.flatnonzero(~wrong)
+                if len(right) and between[right[-1] + 1 :].any():
+                    # nothing behind it confirms the length of the last one: it may be what moved the others
+                    wrong |= starts == starts[right[-1]]
                 data, lengths, wrong = values_in(self._data[: self._size], starts, wrong)
             if not wrong.all():
                 self._taken = self._base + int(ends[~wrong][-1])
-                self.longest = max(self.longest, int(lengths.max()))
         return data, lengths, wrong if wrong.any() else None
 
-    def _beginnings(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where values begin in the stretch that ``starts`` spans, relative to what is kept."""
-        here = self._marks[bisect_right(self._marks, self._base + int(starts.min())) - 1] - self._base
-        last, data, found = int(starts.max()), self._data[: self._size].data, list[int]()
+    def doubt(self) -> None:
+        """Behind the last value stands what cannot be: its length may be wrong, so it is not given."""
+        found = self._beginnings(max(0, self._size - LATELY_BYTES), self._size - 1)
+        self._doubtful = self._base + int(found[-1]) if len(found) else self._doubtful
+
+    def longest(self) -> int:
+        """Bytes of the longest of the last values, with its length."""
+        found = self._beginnings(max(0, self._size - LATELY_BYTES), self._size)
+        return int(np.diff(found).max(initial=0))
+
+    def _beginnings(self, first: int, last: int) -> NDArray[np.int64]:
+        """Where values begin from ``first`` to ``last``, and before; places are relative to what is kept."""
+        here = self._marks[bisect_right(self._marks, self._base + first) - 1] - self._base
+        data, found = self._data[: self._size].data, list[int]()
         while here <= last:
             found.append(here)
             here += LENGTH_BYTES + int.from_bytes(data[here : here + LENGTH_BYTES], "little")
@@ -208,6 +223,8 @@ class Demux:
             place += apart.end
             if apart.state != COMPLETE:
                 self._broken(apart, window, place)
+                for stored in self._stored.values():
+                    stored.doubt()
                 return place
             carry, torn = window[apart.end :].copy(), apart.torn
         if len(carry):
@@ -330,7 +347,7 @@ class Demux:
         )
         stored = self._stored.get(group.offset) if group else None
         # a value that reaches further than any before it may have had another length, and have swallowed whole records
-        swallows = stored is not None and left - self._data_group.id_bytes - LENGTH_BYTES > stored.longest
+        swallows = stored is not None and left - self._data_group.id_bytes > stored.longest()
         if swallows or not self._file.unfinalised & LAST_DT_OPEN:
             self._findings.damaged(sentence, channel=waiting.table.name if waiting else None, lost=1 if waiting else 0)
             return

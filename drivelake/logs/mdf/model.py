@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Channel", "Conversion", "DataGroup", "Group", "Mdf", "Piece"]
+__all__ = ["ALL_INVALID", "Channel", "Conversion", "DataGroup", "Group", "Mdf", "Piece"]
+
+ALL_INVALID = -1  # Channel.invalid_bit of a channel without one valid sample
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Channel:
         byte_offset: in the record, behind the record id.
         bit_offset: 0 to 7.
         bit_count: of the value; of the offset for VLSD.
-        invalid_bit: position of the invalidation bit behind the data bytes; None where none is used.
+        invalid_bit: position of the invalidation bit behind the data bytes; None where none is used; :data:`ALL_INVALID`
+            (-1) where the file says that all samples are invalid.
         conversion: None for none or identity.
         unit: cn_md_unit, or the unit of the conversion.
         data: file offset of the signal data (cn_data), or 0.

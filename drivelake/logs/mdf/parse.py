@@ -4,7 +4,8 @@ Never here: data, samples, applying a conversion.
 
 Every link and every length is checked before it is followed, and lists end even where they run in circles. A block that
 contradicts the format costs what it describes and no more: a conversion its channel, a channel itself, a group itself; a
-list whose link to the next block is damaged ends there. All of it is told.
+list whose link to the next block is damaged ends there. A name, a unit or a source that is damaged costs no samples: the
+reader goes on without it. All of it is told.
 
 Format: ASAM MDF 4.1 and 4.2, HD, DG, CG, CN, CC, CA and SI blocks.
 """
@@ -18,13 +19,11 @@ from math import prod
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import RESTORE, Findings
-from drivelake.logs.mdf.blocks import Block, MdfFile
-from drivelake.logs.mdf.model import Channel, Conversion, DataGroup, Group, Mdf
+from drivelake.logs.mdf.blocks import FIELD_BYTES, Block, MdfFile
+from drivelake.logs.mdf.model import ALL_INVALID, Channel, Conversion, DataGroup, Group, Mdf
 from drivelake.logs.mdf.pieces import DEFLATE_KINDS, packed_piece
 
 __all__ = ["ALL_INVALID", "parse"]
-
-ALL_INVALID = -1  # Channel.invalid_bit of a channel without one valid sample
 
 HD = struct.Struct("<QhhB")
 DG = struct.Struct("<B")
@@ -73,11 +72,8 @@ def parse(file: MdfFile, findings: Findings) -> Mdf:
         LogDamaged: the header is damaged, so that nothing can be read; or from strict findings.
     """
     block = file.block(64, "HD")
-    if len(block.data) < HD.size or not block.links:
-        raise LogDamaged(
-            f"The HD block has {len(block.data)} bytes and {len(block.links)} links, expected more.", next_step=RESTORE
-        )
-    start_ns, _, _, time_flags = HD.unpack_from(block.data)
+    first, *_ = _links(block, 6)
+    start_ns, _, _, time_flags = _fields(HD, block)
     if start_ns > NS_MAX:
         raise LogDamaged(f"The measurement starts {start_ns} ns after 1970, expected at most {NS_MAX}.", next_step=RESTORE)
     if time_flags & LOCAL_TIME:
@@ -87,7 +83,7 @@ def parse(file: MdfFile, findings: Findings) -> Mdf:
             f"The logger did not finalise the file (flags 0x{file.unfinalised:04x}, custom 0x{file.custom_unfinalised:04x}): "
             "what it left open was read from the data."
         )
-    groups = tuple(_Parser(file, findings).data_groups(block.links[0]))
+    groups = tuple(_Parser(file, findings).data_groups(first))
     if file.odd_texts:
         findings.note(f"{file.odd_texts} texts are not UTF-8; they were taken as Latin-1.")
     return Mdf(file.version, start_ns, file.unfinalised, file.custom_unfinalised, groups)
@@ -127,7 +123,7 @@ class _Parser:
 
     def _data_group(self, block: Block) -> DataGroup:
         _, first, data, *_ = _links(block, 4)
-        (id_bytes,) = _fields(DG, block)
+        (id_bytes,) = self._fields(DG, block)
         if id_bytes not in ID_SIZES:
             raise LogDamaged(f"Its record ids have {id_bytes} bytes, expected one of {ID_SIZES}.")
         groups = []
@@ -169,51 +165,76 @@ class _Parser:
 
     def _group(self, block: Block, index: int) -> Group:
         _, first, name, source, *_ = _links(block, 6)
-        record_id, cycles, flags, _, _, data_bytes, invalid_bytes = _fields(CG, block)
+        record_id, cycles, flags, _, _, data_bytes, invalid_bytes = self._fields(CG, block)
         is_vlsd = bool(flags & VLSD_GROUP)
         # the two sizes of a VLSD group are the halves of one
         record_bytes, spare = (0, 0) if is_vlsd else (data_bytes, invalid_bytes)
         group = Group(
             index=index,
-            name=self._file.text(name),
+            name=self._label(name, f"The name of group {index}"),
             record_id=record_id,
             record_bytes=record_bytes,
             invalid_bytes=spare,
             cycles=cycles,
             flags=flags,
             vlsd_bytes=data_bytes | invalid_bytes << 32 if is_vlsd else 0,
-            bus=self._bus(source),
+            bus=self._bus(source, index),
             channels=(),
             offset=block.offset,
         )
         return replace(group, channels=self._channels(first, group, 0))
 
-    def _bus(self, link: int) -> int:
+    def _fields(self, layout: struct.Struct, block: Block, more: int = 0) -> tuple[int, ...]:
+        """The fields of a block; ``more`` bytes belong to it behind them. A block that reaches into another one is told."""
+        expected = FIELD_BYTES[block.id] + more
+        if len(block.data) > expected and block.offset + block.length > (following := self._file.next_block(block.offset)):
+            self._findings.damaged(
+                f"The {block.id} block at offset {block.offset} has {len(block.data)} bytes of content, expected {expected}:"
+                f" the next block stands at offset {following}."
+            )
+        return _fields(layout, block)
+
+    def _label(self, link: int, what: str, stand_in: str = "") -> str:
+        """A text that labels samples and does not change them; another one where it is damaged."""
+        try:
+            return self._file.text(link)
+        except LogDamaged as error:
+            instead = f", {stand_in!r} stands in" if stand_in else ""
+            self._findings.damaged(f"{what} is damaged{instead}: {error.message}")
+            return stand_in
+
+    def _bus(self, link: int, index: int) -> int:
         if link not in self._buses:
-            _, self._buses[link] = _fields(SI, self._file.block(link, "SI"))
+            try:
+                _, self._buses[link] = self._fields(SI, self._file.block(link, "SI"))
+            except LogDamaged as error:
+                self._findings.damaged(f"The source of group {index} is damaged: {error.message}")
+                self._buses[link] = 0
         return self._buses[link]
 
     def _channels(self, link: int, group: Group, depth: int) -> tuple[Channel, ...]:
         if depth > NESTED_MAX:
             raise LogDamaged(f"Its structures are nested more than {NESTED_MAX} deep.")
         channels = []
-        for block in self._list(link, "CN", f"The list of channels of group {group.index}"):
+        found = self._list(link, "CN", f"The list of channels of group {group.index}")
+        for number, block in enumerate(found):
             self._channel_count += 1
             if self._channel_count > CHANNELS_MAX:
                 self._findings.damaged(f"The file has more than {CHANNELS_MAX} channels; the rest is left out.")
                 break
             try:
-                channels.append(self._channel(block, group, depth))
+                channels.append(self._channel(block, group, depth, number))
             except LogDamaged as error:
                 self._findings.damaged(
                     f"The channel at offset {block.offset} of group {group.index} is left out: {error.message}"
                 )
         return tuple(channels)
 
-    def _channel(self, block: Block, group: Group, depth: int) -> Channel:
+    def _channel(self, block: Block, group: Group, depth: int, number: int) -> Channel:
         _, composition, name, _, conversion_link, data, unit, *_ = _links(block, 8)
-        kind, sync, data_type, bit_offset, byte_offset, bit_count, flags, invalid_at = _fields(CN, block)
+        kind, sync, data_type, bit_offset, byte_offset, bit_count, flags, invalid_at = self._fields(CN, block)
         conversion = self._conversion(conversion_link, 0) if conversion_link else None
+        what = f"of channel {number} of group {group.index}"
         shape: tuple[int, ...] = ()
         strides: tuple[int, ...] = ()
         members: tuple[Channel, ...] = ()
@@ -227,7 +248,7 @@ class _Parser:
             if shape and not unread and not (data_type in NUMBERS and bit_offset == 0 and bit_count in WHOLE):
                 unread = f"an array of data of type {data_type} with {bit_count} bits at bit {bit_offset}"
         channel = Channel(
-            name=self._file.text(name),
+            name=self._label(name, f"The name {what}", f"channel_{number}"),
             kind=kind,
             sync=sync,
             data_type=data_type,
@@ -236,7 +257,7 @@ class _Parser:
             bit_count=bit_count,
             invalid_bit=ALL_INVALID if flags & CN_ALL_INVALID else invalid_at if flags & CN_INVALID_BIT else None,
             conversion=None if conversion is None or _is_identity(conversion) else conversion,
-            unit=(conversion.unit if conversion else "") or self._file.text(unit),
+            unit=(conversion.unit if conversion else "") or self._label(unit, f"The unit {what}"),
             data=data,
             shape=shape,
             strides=strides,
@@ -276,11 +297,12 @@ class _Parser:
         block = self._file.block(link, "CC")
         links = _links(block, 4)
         kind, _, _, reference_count, value_count, _, _ = _fields(CC, block)
-        if reference_count > len(links) - 4 or 8 * value_count > len(block.data) - CC.size:
+        if reference_count != len(links) - 4 or 8 * value_count > len(block.data) - CC.size:
             raise LogDamaged(
                 f"The CC block at offset {link} promises {reference_count} references and {value_count} values, "
                 f"it has {len(links) - 4} and {len(block.data) - CC.size} bytes."
             )
+        self._fields(CC, block, 8 * value_count)
         if not _counts_fit(kind, value_count, reference_count):
             raise LogDamaged(
                 f"The CC block at offset {link} is of type {kind}, which {value_count} values "
@@ -289,7 +311,8 @@ class _Parser:
         values = struct.unpack_from(f"<{value_count}{'Q' if kind == BITS else 'd'}", block.data, CC.size)
         texts = tuple(self._reference(reference, depth) for reference in links[4 : 4 + reference_count])
         nested = next((text.unit for text in texts if isinstance(text, Conversion) and text.unit), "")
-        conversion = Conversion(kind, values, texts, self._file.text(links[1]) or nested)
+        unit = self._label(links[1], f"The unit of the CC block at offset {link}") or nested
+        conversion = Conversion(kind, values, texts, unit)
         self._conversions[link] = conversion
         return conversion
 
@@ -304,16 +327,18 @@ class _Parser:
 def _links(block: Block, count: int) -> tuple[int, ...]:
     if len(block.links) < count:
         raise LogDamaged(
-            f"The {block.id} block at offset {block.offset} has {len(block.links)} links, expected {count} at least."
+            f"The {block.id} block at offset {block.offset} has {len(block.links)} links, expected {count} at least.",
+            next_step=RESTORE,
         )
     return block.links
 
 
 def _fields(layout: struct.Struct, block: Block) -> tuple[int, ...]:
-    if len(block.data) < layout.size:
+    needed = FIELD_BYTES[block.id]
+    if len(block.data) < needed:
         raise LogDamaged(
-            f"The {block.id} block at offset {block.offset} has {len(block.data)} bytes of content, "
-            f"its fields need {layout.size}."
+            f"The {block.id} block at offset {block.offset} has {len(block.data)} bytes of content, its fields need {needed}.",
+            next_step=RESTORE,
         )
     return layout.unpack_from(block.data)
 

@@ -61,19 +61,26 @@ def _step(field: AnyField) -> _Step:
     metadata = field.metadata or {}
     if CONVERSION not in metadata:
         return _Step(None, field)
-    conversion = _conversion(json.loads(metadata[CONVERSION]))
+    conversion = _parsed(metadata[CONVERSION])
     assert not isinstance(conversion, str)
     unit = metadata[b"source_unit"].decode()
+    shape = tuple(map(int, metadata[b"shape"].split(b","))) if b"shape" in metadata else ()
     si = to_si(unit)
     numeric = not _is_text(field.type)
     if conversion is None and (not numeric or not si.changes):
-        return _Step(None, unit_field(field.name, field.type, si.unit if numeric else unit, unit))
+        return _Step(None, unit_field(field.name, field.type, si.unit if numeric else unit, unit, shape))
 
     def convert(array: AnyArray) -> AnyArray:
         return _converted(array, conversion, si)
 
-    kind = convert(cast("AnyArray", pa.schema([field]).empty_table().column(0).combine_chunks())).type
-    return _Step(convert, unit_field(field.name, kind, unit if _is_text(kind) else si.unit, unit))
+    nothing: AnyArray = pa.nulls(0, field.type)  # type: ignore[call-overload]  # the stubs know no type that is not spelled out
+    kind = convert(nothing).type
+    return _Step(convert, unit_field(field.name, kind, unit if _is_text(kind) else si.unit, unit, shape))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: bytes) -> Conversion | str | None:
+    return _conversion(json.loads(text))
 
 
 def _conversion(part: object) -> Conversion | str | None:

@@ -118,8 +118,7 @@ def read_mdf(
         yield from _outputs(_with_frames(found, findings, columns), batch_rows)
         if messages and decoded:
             taken = {table.name for table in tables if table not in decoded}
-            for batch in messages.read(decoded, taken, wanted, batch_rows, leftovers):
-                yield batch if columns is None else batch._replace(batch=_chosen(batch.batch, columns))
+            yield from messages.read(decoded, taken, wanted, batch_rows, leftovers, columns)
 
 
 def _form(path: Path) -> str:

@@ -21,8 +21,8 @@ from typing import BinaryIO
 from xml.sax.saxutils import escape
 
 from drivelake.errors import LogDamaged, UnsupportedLog
-from drivelake.logs.findings import Findings
-from drivelake.logs.mdf.blocks import FIRST_BLOCK, Block, MdfFile
+from drivelake.logs.findings import RESTORE, Findings
+from drivelake.logs.mdf.blocks import FIELD_BYTES, FIRST_BLOCK, Block, MdfFile
 from drivelake.logs.mdf.model import Channel, Mdf
 from drivelake.logs.mdf.naming import table_names
 from drivelake.logs.mdf.parse import parse
@@ -35,6 +35,7 @@ __all__ = ["rewrite_mdf"]
 COPIED = frozenset({"TX", "MD", "SI", "CC", "CA", "AT", "EV", "CH", "FH"})
 FINAL = b"MDF     "
 AT_HEAD = struct.Struct("<HH4x16sQQ")
+CC_VALUES = struct.Struct("<6xH")  # cc_val_count
 AT_EMBEDDED, AT_COMPRESSED, AT_MD5 = 1, 2, 4
 FH = struct.Struct("<QhhB3s")
 VLSD, SYNC, MLSD = 1, 4, 5  # cn_type
@@ -84,7 +85,7 @@ class _Rewrite:
     def run(self, damage: Sequence[str]) -> dict[str, int]:
         header = self._source.block(FIRST_BLOCK, "HD")
         # written first: its place is fixed
-        new = self._writer.block("HD", [0] * len(header.links), bytes(header.data))
+        new = self._writer.block("HD", [0] * len(header.links), self._content(header))
         self._places[FIRST_BLOCK] = new
         groups, counts = self._groups()
         _, history, tree, attachments, events, *comments = header.links
@@ -114,36 +115,58 @@ class _Rewrite:
             seen.add(link)
             try:
                 block = self._source.block(link, kind)
+                self._places[link] = self._write(block, made={0}) if keep(block) else 0
             except LogDamaged as error:
                 self._findings.damaged(error.message)
                 return
-            if keep(block):
-                yield self._write(block, made={0})
-            else:
-                self._places[link] = 0
+            if new := self._places[link]:
+                yield new
             link = block.links[0] if block.links else 0
 
     def _copy(self, link: int) -> int:
         """Where the copy of a block stands; 0 where there is none."""
         if link not in self._places:
+            self._places[link] = 0
             try:
                 head = self._source.head(link)
                 block = self._source.block(link) if head.id in COPIED else None
+                if block is not None and (block.id != "AT" or self._is_sound(block)):
+                    self._write(block)
             except LogDamaged as error:
                 self._findings.damaged(error.message)
-                block = None
-            if block is None or (block.id == "AT" and not self._is_sound(block)):
-                self._places[link] = 0
-            else:
-                self._write(block)
         return self._places[link]
 
     def _write(self, block: Block, *, made: Sequence[int] | set[int] = (), content: bytes | None = None) -> int:
         """Copy one block; its links are set when everything stands, but for those that the caller makes."""
-        new = self._writer.block(block.id, [0] * len(block.links), bytes(block.data) if content is None else content)
+        content = self._content(block) if content is None else content
+        new = self._writer.block(block.id, [0] * len(block.links), content)
         self._places[block.offset] = new
         self._pending.append((new, block.links, frozenset(made)))
         return new
+
+    def _content(self, block: Block) -> bytes:
+        """The fields of a block, at the length that its kind has and not at the one that it says.
+
+        Raises:
+            LogDamaged: its kind has more fields.
+        """
+        data = block.data[: max(0, self._source.next_block(block.offset) - block.offset - block.length + len(block.data))]
+        size = FIELD_BYTES.get(block.id, len(data))
+        if len(data) < size:
+            raise LogDamaged(
+                f"The {block.id} block at offset {block.offset} has {len(data)} bytes of content, its fields need {size}.",
+                next_step=RESTORE,
+            )
+        if block.id == "CC":
+            size += 8 * CC_VALUES.unpack_from(data)[0]
+        elif block.id == "AT":
+            flags, _, _, _, stored = AT_HEAD.unpack_from(data)
+            size = len(data) if not flags & AT_EMBEDDED else size + stored
+        elif block.id == "CA":
+            size = len(data)
+        elif block.id in {"TX", "MD"}:
+            return bytes(data).split(b"\0", 1)[0] + b"\0"
+        return bytes(data[:size])
 
     def _resolve(self) -> None:
         """Set the links of all copies, which may ask for more copies."""
@@ -165,7 +188,7 @@ class _Rewrite:
                 continue
             for copied in copy_records(self._source, self._mdf, data_group, names, self._writer, self._findings):
                 group = self._group(copied, names[copied.group.index], len(written))
-                fields = bytearray(block.data)
+                fields = bytearray(self._content(block))
                 fields[DG_ID_BYTES] = 0
                 new = self._write(block, made={0, 1, 2}, content=bytes(fields))
                 self._writer.link(new, 1, group)
@@ -186,7 +209,7 @@ class _Rewrite:
         """The CG block of a group with its channels. One whose table is named by its number keeps that name."""
         group = copied.group
         block = self._source.block(group.offset, "CG")
-        fields = bytearray(block.data)
+        fields = bytearray(self._content(block))
         fields[CG_RECORD_ID], fields[CG_CYCLES] = bytes(8), struct.pack("<Q", copied.records)
         renamed = table != group.name and index != group.index
         new = self._write(block, made={0, 1, 4, *({2} if renamed else ())}, content=bytes(fields))
@@ -200,13 +223,24 @@ class _Rewrite:
 
     def _channel(self, channel: Channel, copied: Copied) -> int:
         block = self._source.block(channel.offset, "CN")
-        made = {0, *({1} if channel.members else ()), *(() if channel.kind in {SYNC, MLSD} else (5,))}
+        named = self._is_text(block.links[2])
+        made = {0, *({1} if channel.members else ()), *(() if named else (2,)), *(() if channel.kind in {SYNC, MLSD} else (5,))}
         new = self._write(block, made=made)
+        if not named:
+            self._writer.link(new, 2, self._text("TX", channel.name))
         if channel.members:
             self._writer.link(new, 1, self._channels(channel.members, copied))
         if channel.kind == VLSD:
             self._writer.link(new, 5, copied.values.get(channel.offset, 0))
         return new
+
+    def _is_text(self, link: int) -> bool:
+        try:
+            self._source.text(link)
+        except LogDamaged:
+            # told where the channel was parsed
+            return False
+        return True
 
     def _text(self, kind: str, text: str) -> int:
         data = text.encode() + b"\0"

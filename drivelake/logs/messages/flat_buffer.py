@@ -13,6 +13,7 @@ from drivelake.logs.messages.rows import Contradiction
 
 __all__ = ["FlatBuffer"]
 
+SHARED_MAX = 64
 UINT, SINT, USHORT = struct.Struct("<I"), struct.Struct("<i"), struct.Struct("<H")
 
 
@@ -29,8 +30,10 @@ class FlatBuffer:
         self._data = data
         self._gap = (gap_at, gap_at + gap_bytes)
         self.size = len(data) + gap_bytes
-        # every table, vector and text is referred to by 4 bytes of its own, so that no sound buffer has more of them
+        # every table, vector and text is referred to by 4 bytes of its own, so that no sound buffer has more of them;
+        # they may be shared, but not so that little becomes a lot
         self._budget = self.size
+        self._bytes = SHARED_MAX * self.size
 
     def place(self, position: int, size: int) -> int:
         """Where ``size`` bytes at ``position`` stand in what is left.
@@ -51,6 +54,7 @@ class FlatBuffer:
     def numbers(self, code: str, size: int, position: int, count: int) -> list[int] | list[float] | list[bool]:
         """Numbers one behind the other."""
         place = self.place(position, size * count)
+        self._spend(size * count)
         return list(struct.unpack_from(f"<{count}{code}", self._data, place))
 
     def root(self) -> int:
@@ -87,10 +91,16 @@ class FlatBuffer:
         """The text that ``position`` refers to."""
         start, count = self.vector(position)
         place = self.place(start, count)
+        self._spend(count)
         try:
             return bytes(self._data[place : place + count]).decode("utf-8")
         except UnicodeDecodeError:
             raise Contradiction("a text is not UTF-8") from None
+
+    def _spend(self, size: int) -> None:
+        self._bytes -= size
+        if self._bytes < 0:
+            raise Contradiction(f"its texts and vectors hold more than {SHARED_MAX} times its bytes")
 
     def _unsigned(self, position: int) -> int:
         value: int = UINT.unpack_from(self._data, self.place(position, 4))[0]

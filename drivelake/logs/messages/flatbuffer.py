@@ -34,7 +34,7 @@ from drivelake.logs.messages.flat_schema import (
 )
 from drivelake.logs.messages.interfaces import UNITS, column_name, payload_field, stamp_field
 from drivelake.logs.messages.pending import Cut, Held
-from drivelake.logs.messages.rows import Contradiction, Table, no_stamps, unsupported
+from drivelake.logs.messages.rows import COLUMNS_MAX, NESTED_MAX, Contradiction, Table, stamp_ns, unsupported
 from drivelake.logs.messages.serial import Faulty
 from drivelake.logs.messages.values import column_of
 
@@ -105,11 +105,14 @@ class FlatbufferTable(Table):
     def _decode(self, held: Held, rows: NDArray[np.int64]) -> tuple[AnyArray, list[AnyArray]]:
         messages = held.messages()
         found: list[list[object]] = []
+        stamps: list[int] = []
         wrong: dict[int, str] = {}
         for row in rows.tolist():
             gap = (int(held.payload_at[row]), int(held.payload_bytes[row])) if self._payload else (0, 0)
             try:
-                found.append(self._values(FlatBuffer(messages[row], *gap)))
+                values = self._values(FlatBuffer(messages[row], *gap))
+                stamps.append(stamp_ns(*values[-2:]) if len(self._stamp) == 2 else 0)
+                found.append(values)
             except Contradiction as error:
                 wrong[row] = str(error)
         if wrong:
@@ -117,12 +120,8 @@ class FlatbufferTable(Table):
         leaves = [*self._leaves, *self._stamp]
         lists = list(zip(*found, strict=True)) if found else [()] * len(leaves)
         columns = [column_of(values, leaf.field.type) for values, leaf in zip(lists, leaves, strict=True)]
-        sensor = no_stamps(len(rows))
-        if len(self._stamp) == 2:
-            seconds, nanoseconds = (np.array([value or 0 for value in column], np.int64) for column in lists[-2:])
-            stamps = seconds * 1_000_000_000 + nanoseconds
-            sensor = numbers(stamps, stamps == 0)
-        return sensor, columns[: len(self._leaves)]
+        sensor = np.array(stamps, np.int64)
+        return numbers(sensor, sensor == 0), columns[: len(self._leaves)]
 
     def _values(self, buffer: FlatBuffer) -> list[object]:
         """One a leaf, stamps last; objects on the way are found once."""
@@ -188,6 +187,7 @@ class _Shapes:
     def __init__(self, channel: str, types: FlatSchema) -> None:
         self._channel = channel
         self._types = types
+        self._count = 0
 
     def leaves(
         self, kind: FlatObject, path: tuple[tuple[FlatObject, FlatField], ...], prefix: str, unit: str, *, nullable: bool
@@ -230,5 +230,8 @@ class _Shapes:
     def _enter(self, kind: FlatObject, inside: tuple[FlatObject, ...]) -> None:
         if kind in inside:
             raise unsupported(self._channel, f"the table {kind.name} contains itself")
+        self._count += 1
+        if len(inside) > NESTED_MAX or self._count > COLUMNS_MAX:
+            raise unsupported(self._channel, f"it nests more than {NESTED_MAX} tables, or has more than {COLUMNS_MAX} of them")
         if kind.is_struct and kind.size < 1:
             raise unsupported(self._channel, f"the struct {kind.name} has {kind.size} bytes")

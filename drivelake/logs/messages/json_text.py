@@ -23,7 +23,7 @@ from drivelake.logs.findings import Findings
 from drivelake.logs.messages.block import Channel
 from drivelake.logs.messages.interfaces import stamp_field
 from drivelake.logs.messages.pending import Held
-from drivelake.logs.messages.rows import Contradiction, Table, no_stamps, unsupported
+from drivelake.logs.messages.rows import Contradiction, Table, stamp_ns, unsupported
 from drivelake.logs.messages.serial import Faulty
 from drivelake.logs.messages.values import column_of
 
@@ -93,32 +93,23 @@ class JsonTable(Table):
             raise Faulty(np.array(list(wrong), np.int64), list(wrong.values()))
         if self._rounded:
             self._findings.note(f"Channel {self.channel!r}: whole numbers beyond 2^53 became the nearest float64.")
-        lists = list(zip(*found, strict=True)) if found else [()] * (len(self._kinds) + 1)
+        *lists, stamps = list(zip(*found, strict=True)) if found else [()] * (len(self._kinds) + 2)
         columns = [column_of(values, kind) for values, kind in zip(lists, [*self._kinds, pa.string()], strict=True)]
-        rest = [column for place, column in enumerate(columns) if place not in self._stamp]
-        return self._sensor([lists[place] for place in self._stamp], len(rows)), rest
-
-    def _sensor(self, parts: list[tuple[object, ...]], rows: int) -> AnyArray:
-        if not parts:
-            return no_stamps(rows)
-        seconds, nanoseconds = ([part if isinstance(part, int) else 0 for part in column] for column in parts)
-        stamps = np.array(seconds, np.int64) * 1_000_000_000 + np.array(nanoseconds, np.int64)
-        return numbers(stamps, stamps == 0)
+        sensor = np.array(stamps, np.int64)
+        return numbers(sensor, sensor == 0), [column for place, column in enumerate(columns) if place not in self._stamp]
 
     def _values(self, message: bytes) -> list[object]:
-        """One a column, the whole text last."""
+        """One a column, the whole text and the sensor stamp last."""
         try:
             text = message.decode("utf-8")
             value: Json = json.loads(text)
             text.encode()
+            out: list[object] = []
+            whole = self._root.kind == "object" and self._flatten(self._root, value, "", out)
         except (ValueError, RecursionError) as error:
-            raise Contradiction(f"it is no JSON ({type(error).__name__}: {error})") from None
-        out: list[object] = []
-        if self._root.kind != "object":
-            return [text]
-        whole = self._flatten(self._root, value, "", out)
-        out.append(None if whole else text)
-        return out
+            raise Contradiction(f"it is no JSON that can be read ({type(error).__name__}: {error})") from None
+        stamp = stamp_ns(*(out[place] for place in self._stamp)) if self._stamp else 0
+        return [*out, None if whole else text, stamp]
 
     def _flatten(self, shape: Shape, value: Json, name: str, out: list[object]) -> bool:
         """Append one value a leaf; whether every value has its column."""

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from drivelake.errors import UnsupportedLog
 from drivelake.logs.arrow import AnyField
 from drivelake.logs.messages.block import Channel
 from drivelake.logs.messages.interfaces import UNITS, column_name
-from drivelake.logs.messages.rows import unsupported
+from drivelake.logs.messages.rows import COLUMNS_MAX, NESTED_MAX, unsupported
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-__all__ = ["SECONDS_MAX", "Member", "compile_members", "fields_of", "read_descriptor", "struct_type"]
+__all__ = ["Member", "compile_members", "fields_of", "read_descriptor", "struct_type"]
 
 STAMPS = ("google.protobuf.Timestamp", "google.protobuf.Duration")
 WELL_KNOWN = {
     f"google/protobuf/{name}.proto": f"google.protobuf.{name}_pb2"
     for name in ("any", "duration", "empty", "field_mask", "struct", "timestamp", "wrappers")
 }
-SECONDS_MAX = (1 << 63) // 1_000_000_000 - 1
 # CPPTYPE and TYPE of a field, https://protobuf.dev/reference/cpp/api-docs/google.protobuf.descriptor
 CODES = {1: "i4", 2: "i8", 3: "u4", 4: "u8", 5: "f8", 6: "f4", 7: "?", 8: "i4"}
 CPP_ENUM, CPP_STRING, CPP_MESSAGE = 8, 9, 10
@@ -68,6 +68,8 @@ class Member:
         choice: name of the `oneof` that it is part of.
         plain: whether there are no maps, groups and required fields, down to the last nested message.
         group: the members of a nested message, or key and value of a map.
+        leaves: values of which it consists, 1 for anything but a nested message.
+        depth: messages inside of each other, itself included.
         metadata: of the column.
     """
 
@@ -82,6 +84,8 @@ class Member:
     choice: str
     plain: bool
     group: tuple[Member, ...]
+    leaves: int
+    depth: int
     metadata: dict[str, str]
 
     @property
@@ -151,6 +155,8 @@ class _Compiler:
     def members(self, descriptor: Descriptor, unit: str = "", inside: tuple[str, ...] = ()) -> tuple[Member, ...]:
         if descriptor.full_name in inside:
             raise unsupported(self._channel, f"the message {descriptor.full_name} contains itself")
+        if len(inside) > NESTED_MAX:
+            raise self._large(descriptor.full_name)
         key = (descriptor.full_name, unit)
         if key not in self._known:
             inside = (*inside, descriptor.full_name)
@@ -170,6 +176,9 @@ class _Compiler:
             code = "stamp" if stamp else "group"
             metadata["unit"] = "ns" if stamp else metadata["unit"]
             group = self.members(field.message_type, metadata["unit"], inside)
+            # each message is compiled once, so that only their sums show how often and how deep it is used
+            if _leaves(group) > COLUMNS_MAX or _depth(group) > NESTED_MAX:
+                raise self._large(field.message_type.full_name)
         elif field.cpp_type == CPP_ENUM:
             numbers = {value.number: value.name for value in reversed(field.enum_type.values)}
             metadata["values"] = json.dumps(numbers)
@@ -186,8 +195,22 @@ class _Compiler:
             choice=field.containing_oneof.name if field.containing_oneof else "",
             plain=shape != "map" and field.type != TYPE_GROUP and not field.is_required and all(member.plain for member in group),
             group=group,
+            leaves=_leaves(group) or 1,
+            depth=_depth(group) + 1,
             metadata=metadata,
         )
+
+    def _large(self, message: str) -> UnsupportedLog:
+        reason = f"the message {message} nests others more than {NESTED_MAX} deep, or has more than {COLUMNS_MAX} values"
+        return unsupported(self._channel, reason)
+
+
+def _leaves(members: tuple[Member, ...]) -> int:
+    return sum(member.leaves for member in members)
+
+
+def _depth(members: tuple[Member, ...]) -> int:
+    return max((member.depth for member in members), default=0)
 
 
 def struct_type(members: tuple[Member, ...]) -> pa.DataType:

@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from drivelake.logs.arrow import AnyArray, binaries, numbers
-from drivelake.logs.messages.proto_members import SECONDS_MAX, Member, struct_type
+from drivelake.logs.messages.proto_members import Member, struct_type
+from drivelake.logs.messages.rows import SECONDS_MAX
 from drivelake.logs.messages.serial import Faulty, is_utf8
 
 if TYPE_CHECKING:

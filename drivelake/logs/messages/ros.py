@@ -36,7 +36,7 @@ from drivelake.logs.messages.layout import (
 )
 from drivelake.logs.messages.pending import Held
 from drivelake.logs.messages.ros_cut import CDR_HEAD_BYTES, ORDERS, OTHER_ENCAPSULATIONS, RosCut, other_encapsulation
-from drivelake.logs.messages.rows import Table, no_stamps, sensor_stamps, unsupported
+from drivelake.logs.messages.rows import NESTED_MAX, Table, no_stamps, sensor_stamps, unsupported
 from drivelake.logs.messages.serial import Cursors, Faulty, decode
 
 __all__ = ["RosTable"]
@@ -170,8 +170,9 @@ class _Shape:
         if name in inside:
             raise unsupported(self._channel, f"the message {name} contains itself")
         self._count += 1
-        if self._count > NODES_MAX:
-            raise unsupported(self._channel, f"its schema nests more than {NODES_MAX} messages")
+        if len(inside) > NESTED_MAX or self._count > NODES_MAX:
+            reason = f"its schema nests messages more than {NESTED_MAX} deep, or more than {NODES_MAX} of them"
+            raise unsupported(self._channel, reason)
         return self._definitions[name]
 
     def _leaves_of(self, message: str, prefix: str, unit: str, inside: tuple[str, ...]) -> Iterator[Leaf]:

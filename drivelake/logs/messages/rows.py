@@ -25,6 +25,9 @@ __all__ = ["Contradiction", "Table", "unsupported"]
 PART_BYTES = 4 << 20
 PART_ROWS = 1 << 15
 COLUMNS_MAX = 4096
+# Of messages inside of messages, and of seconds whose nanoseconds fit into int64 with any fraction of 32 bits
+NESTED_MAX = 64
+SECONDS_MAX = (1 << 63) // 1_000_000_000 - 8
 
 STAMP_FIELDS = (
     pa.field("t_ns", pa.int64(), nullable=False),
@@ -157,6 +160,19 @@ def sensor_stamps(seconds: AnyArray, nanoseconds: AnyArray) -> AnyArray:
     """Sensor stamps in ns from whole columns of 32 bits; a stamp of zero means that nobody set it."""
     stamps = int64_values(seconds) * 1_000_000_000 + int64_values(nanoseconds)
     return numbers(stamps, stamps == 0)
+
+
+def stamp_ns(seconds: object, nanoseconds: object) -> int:
+    """A sensor stamp in ns from one message; a part that is not set counts as 0.
+
+    Raises:
+        Contradiction: it is beyond what fits.
+    """
+    whole, part = (value if isinstance(value, int) else 0 for value in (seconds, nanoseconds))
+    stamp = whole * 1_000_000_000 + part
+    if abs(stamp) >= 1 << 63:
+        raise Contradiction(f"its stamp has {whole} seconds and {part} ns, which is beyond int64")
+    return stamp
 
 
 def int64_values(column: AnyArray) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pytest
 
 from drivelake.evidence.lineage import find_version
 from drivelake.lake import Lake
-from tests.drivelake.logs.making import rechunk
+from tests.drivelake.logs.making import IMU, imu, rechunk, write_mcap
 
 COMMANDS = ["demo", "ingest", "inspect", "salvage", "trace", "impact", "verify", "report", "doctor"]
 # runs the command line with dagster and the network out of reach
@@ -144,6 +144,41 @@ def test_inspect_of_less_memory_than_its_libraries_need_is_refused(generated):
     done = drivelake("inspect", generated / "inbox" / "signals_01", "--memory-mb", "100")
     assert done.returncode == 2
     assert "memory-mb" in done.stderr
+
+
+def test_a_name_that_is_nothing_says_so_with_and_without_a_lake(chain, tmp_path):
+    lost = drivelake("inspect", "nofile.mcap", cwd=tmp_path)
+    assert lost.returncode == 4
+    assert "There is no file or folder nofile.mcap" in lost.stderr
+    assert "No lake here" in lost.stderr
+    lost = drivelake("inspect", "nofile.mcap", "--lake", chain.root)
+    assert lost.returncode == 4
+    assert "There is no file or folder nofile.mcap" in lost.stderr
+    assert f"There is no drive 'nofile.mcap' in {chain.inbox}" in lost.stderr
+
+
+def test_a_table_that_no_terminal_shows_keeps_a_channel_on_a_line(tmp_path):
+    topic = "/" + "/".join(["a_long_name"] * 12)
+    (tmp_path / "a.mcap").write_bytes(write_mcap([(topic, "sensor_msgs/msg/Imu", IMU, [imu(i) for i in range(30)])]))
+    shown = drivelake("inspect", tmp_path / "a.mcap", COLUMNS="80").stdout.splitlines()
+    (line,) = (line.split() for line in shown if topic in line)
+    assert line == [topic, "sensor_msgs/msg/Imu", "30", "0", "100", "100", "0", "10", "0", "0"]
+    assert max(map(len, shown)) < 300, "as wide as it is long"
+
+
+def test_inspect_tells_of_a_channel_that_dies(tmp_path):
+    topics = [(topic, "sensor_msgs/msg/Imu", IMU, [imu(i) for i in range(n)]) for topic, n in (("/on", 900), ("/off", 100))]
+    (tmp_path / "a.mcap").write_bytes(write_mcap(topics))
+    done = drivelake("inspect", tmp_path / "a.mcap")
+    assert done.returncode == 0
+    assert "NOTE     Channel '/off', steady at 100 Hz, ends 8.0 s before the log does." in done.stdout
+
+
+def test_a_sound_log_that_lost_its_last_record_is_not_said_to_be_whole(shared_data):
+    done = drivelake("inspect", shared_data / "corner_derived" / "mdf" / "truncated_unfinalised.MF4")
+    assert done.returncode == 0
+    assert "no damage found" not in done.stdout
+    assert "SOUND    3189 messages, lost: 1 of " in done.stdout
 
 
 def test_an_empty_folder_is_no_drive(tmp_path):

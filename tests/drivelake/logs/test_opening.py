@@ -7,10 +7,11 @@ import pytest
 from asammdf import Signal
 
 from drivelake.errors import LogDamaged, MissingChannel, UnsupportedLog
-from drivelake.logs import DATABASE_SUFFIXES, Findings, inspect_log, is_log, read_log
+from drivelake.logs import DATABASE_SUFFIXES, Findings, Leftovers, inspect_log, is_log, read_log, to_physical
 from drivelake.logs.mcap import log as mcap_log
 from drivelake.logs.report import LogBatch, Stamps
-from tests.drivelake.logs.making import drive_mcap, write_mdf
+from tests.drivelake.logs.bags.making import write_db3, write_ros1
+from tests.drivelake.logs.making import IMU, drive_mcap, imu, write_can, write_mcap, write_mdf
 
 MCAP_START = b"\x89MCAP0\r\n"
 
@@ -24,6 +25,7 @@ def test_logs_are_known_by_the_end_of_their_name(name):
 def test_other_files_of_a_drive_are_no_logs(name):
     assert not is_log(Path(name))
     assert Path("vehicle.dbc").suffix in DATABASE_SUFFIXES
+    assert ".ldf" not in DATABASE_SUFFIXES, "no reader here knows it"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,46 @@ def test_columns_are_given_beside_the_stamps(tmp_path):
     (group,) = read_log(mdf, columns=["y"])
     assert group.batch.schema.names == ["t_ns", "y"]
     assert group.batch.column("y").to_pylist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("findings", [None, Findings()])
+def test_a_column_that_no_table_has_names_the_nearest(tmp_path, findings):
+    mcap = tmp_path / "a.mcap"
+    mcap.write_bytes(drive_mcap())
+    signals = [Signal(np.arange(4.0), np.arange(4.0), name=name) for name in ("speed", "brake")]
+    mdf = write_mdf(tmp_path / "b.mf4", [("g", signals)])
+    mdf3 = write_mdf(tmp_path / "c.mdf", [("g", signals)], version="3.30")
+    bag = write_ros1(tmp_path / "d.bag")
+    database = write_db3(tmp_path / "e")
+    for path, wrong, nearest in (
+        (mcap, "angular_velocity.w", "angular_velocity.[xyz]"),
+        (mdf, "sped", "speed"),
+        (mdf3, "sped", "speed"),
+        (bag, "frame_di", "frame_id"),
+        (database, "frame_di", "frame_id"),
+    ):
+        given = []
+        with pytest.raises(MissingChannel, match=rf"{path.name} has no column '{wrong}'; the nearest is '{nearest}'"):
+            given.extend(read_log(path, columns=[wrong, "t_ns"], findings=findings, leftovers=Leftovers()))
+        assert given, "what is there is given before"
+    assert list(read_log(mcap, columns=["angular_velocity.x", "payload_bytes"])), "each is in one of the tables"
+
+
+def test_raw_values_become_physical_later(tmp_path):
+    path = write_can(tmp_path / "can.mf4", [(i / 10, 1, 256, False, bytes([i] * 8)) for i in range(5)])
+    for raw, whole in zip(read_log(path, physical=False), read_log(path), strict=True):
+        assert to_physical(raw.batch).equals(whole.batch, check_metadata=True)
+
+
+def test_a_channel_that_dies_is_told_and_costs_no_verdict(tmp_path):
+    path = tmp_path / "a.mcap"
+    rows = [("/imu", 2000), ("/gone", 600)]
+    path.write_bytes(write_mcap([(topic, "sensor_msgs/msg/Imu", IMU, [imu(i) for i in range(n)]) for topic, n in rows]))
+    report = inspect_log(path)
+    assert report.verdict == "sound"
+    assert [note for note in report.notes if "steady" in note] == [
+        "Channel '/gone', steady at 100 Hz, ends 14.0 s before the log does."
+    ]
 
 
 def test_damage_inside_a_log_costs_what_stands_there_and_both_functions_say_the_same(tmp_path):

@@ -29,6 +29,8 @@ def test_running_statistics_are_those_of_the_whole(stamps, cut):
     assert found.gap_ms_max == (forward.max() / 1e6 if len(forward) else None)
     median = np.median(forward) if len(forward) else 0
     assert found.rate_hz == (1e9 / median if median else None)
+    span = max(stamps, default=0) - min(stamps, default=0)
+    assert found.mean_hz == ((len(stamps) - 1) * 1e9 / span if span else None)
     assert found.gaps == int((forward > max(5 * median, 50e6)).sum())
     assert found.backward_ms_max == (-gaps.min() / 1e6 if (gaps < 0).any() else None)
     assert found.backward_jumps == int((gaps <= -128e6).sum())
@@ -134,21 +136,40 @@ def test_the_share_is_over_the_channels_that_promise():
 
 
 def test_a_channel_that_falls_silent_before_the_others_is_noted():
-    def channel(name, first_s, last_s, rate_hz=100.0, messages=1000):
-        first_ns, last_ns = int(first_s * 1e9), int(last_s * 1e9)
-        return replace(CHANNEL, name=name, first_ns=first_ns, last_ns=last_ns, rate_hz=rate_hz, messages=messages)
+    def channel(name, *spans, step_s=0.01):
+        running = Stamps()
+        for first_s, last_s in spans:
+            running.extend((np.arange(first_s, last_s, step_s) * 1e9).astype(np.int64))
+        return running.report(name, "t")
 
+    bursts = channel("/bursts", *((start, start + 0.2) for start in range(0, 20, 2)))
     notes = silences(
         [
-            channel("/whole", 0, 60),
-            channel("/late", 2, 60),
-            channel("/early", 0, 20.5),
-            channel("/slow", 0, 45, rate_hz=1.0),
-            channel("/once", 30, 30, messages=1),
+            channel("/whole", (0, 60)),
+            channel("/late", (6, 60)),
+            channel("/early", (0, 20.5)),
+            channel("/between", (0, 20), (26, 60)),
+            channel("/shortly", (4, 30), (34, 56)),
+            channel("/slow", (0, 25), step_s=1),
+            channel("/few", (0, 1), step_s=0.06),
+            replace(bursts, name="/bursts"),
             replace(CHANNEL, name="/never"),
         ]
     )
-    assert notes == ["Channel '/late' begins 2.0 s after the log does.", "Channel '/early' ends 39.5 s before the log does."]
+    assert bursts.rate_hz > 5 * bursts.mean_hz
+    assert notes == [
+        "Channel '/late', steady at 100 Hz, begins 6.0 s after the log does.",
+        "Channel '/early', steady at 100 Hz, ends 39.5 s before the log does.",
+        "Channel '/between', steady at 100 Hz, is silent for 6.0 s between two messages.",
+    ]
+
+
+def test_the_mean_rate_counts_every_pause():
+    running = Stamps()
+    running.extend(np.array([0, 1, 2, 3, 10], np.int64) * 10**9)
+    found = running.report("c", "t")
+    assert (found.rate_hz, found.mean_hz) == (1.0, 0.4)
+    assert CHANNEL.mean_hz is None
 
 
 @pytest.mark.parametrize(
@@ -172,6 +193,7 @@ def test_a_verdict_says_whether_damage_left_anything(damage, messages, verdict):
             first_ns=st.none() | st.integers(-(2**63), 2**63 - 1),
             last_ns=st.none() | st.integers(-(2**63), 2**63 - 1),
             rate_hz=st.none() | st.floats(1e-9, 1e9),
+            mean_hz=st.none() | st.floats(1e-9, 1e9),
             gap_ms_max=st.none() | st.floats(0, 1e12),
             backward_steps=st.integers(0, 9),
             expected=st.none() | st.integers(0, 2**40),

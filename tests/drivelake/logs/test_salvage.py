@@ -1,5 +1,6 @@
 """Salvaging: what is sound is kept as it was, what is written is sound, and nothing is ever replaced."""
 
+import errno
 import os
 import shutil
 import struct
@@ -17,7 +18,7 @@ from mcap.stream_reader import StreamReader
 from bench.mdf_files import Column, MdfWriter
 from drivelake.errors import InputError, LogDamaged, UnsupportedLog
 from drivelake.logs import Findings, Leftovers, inspect_log, read_log
-from drivelake.logs.salvage import salvage_log, salvaged_name
+from drivelake.logs.salvage import publish, salvage_log, salvaged_name
 from tests.drivelake.logs.making import IMU, LAYOUTS, drive_mcap, imu, write_mcap, write_mdf
 from tests.fuzz.corpus import corpus
 
@@ -333,6 +334,40 @@ def test_the_name_follows_the_content(seeds, tmp_path):
         (tmp_path / name).write_bytes(data)
         expected = ".mf4" if name.endswith((".mf4", ".mdf")) else ".mcap"
         assert salvaged_name(tmp_path / name) == f"{Path(name).stem}.salvaged{expected}"
+
+
+@pytest.fixture(params=[errno.EPERM, errno.EOPNOTSUPP])
+def no_hard_links(request, monkeypatch):
+    """A file system as exFAT is, or a share of SMB."""
+
+    def refuse(source, target):
+        raise OSError(request.param, os.strerror(request.param), source, None, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_a_log_is_written_all_the_same_and_never_over_another(tmp_path):
+    _, out, _ = salvaged(tmp_path, "camera.mcap", drive_mcap(40)[:-30])
+    assert inspect_log(out).damage == ()
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    (tmp_path / "mine").write_bytes(b"mine")
+    with pytest.raises(InputError, match="mine is there already"):
+        publish(out, tmp_path / "mine")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_a_copy_that_fails_leaves_nothing_under_the_name(tmp_path, monkeypatch):
+    def full(source, target):
+        target.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "made").write_bytes(b"made")
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish(tmp_path / "made", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_writing_less_than_was_read_is_not_published(tmp_path, monkeypatch):

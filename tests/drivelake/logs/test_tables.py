@@ -80,6 +80,16 @@ def test_every_type_comes_back_as_it_was_read(tmp_path, monkeypatch):
     assert groups(tmp_path / entry["table"]) == [341]
 
 
+@pytest.mark.parametrize("kind", [pa.struct([]), pa.list_(pa.struct([]), 3), pa.struct([("inner", pa.list_(pa.struct([])))])])
+def test_a_column_without_members_costs_only_itself_and_is_told(tmp_path, monkeypatch, kind):
+    whole = every_kind(3)
+    give(monkeypatch, [LogBatch("c", "t", whole.append_column(pa.field("bare", kind), pa.nulls(3, kind)))])
+    written = write_tables("a.mf4", tmp_path / "a.mf4", tmp_path)
+    (entry,) = written["tables"]
+    assert pq.read_table(tmp_path / entry["table"]).equals(pa.Table.from_batches([whole]))
+    assert [told["channel"] for told in written["unsupported"]] == ["c.bare"]
+
+
 def test_another_tool_reads_the_same_numbers(tmp_path, monkeypatch):
     batch = every_kind(500)
     give(monkeypatch, [LogBatch("c", "t", batch)])

@@ -1,5 +1,6 @@
 import struct
 from collections import Counter
+from io import BytesIO
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
+from mcap.writer import Writer
 from mcap_ros2.decoder import DecoderFactory
 
 from drivelake.errors import LogDamaged, MissingChannel, UnsupportedLog
@@ -226,6 +228,33 @@ def test_a_topic_declared_with_two_types_gives_two_tables(write):
     found = tables(write(write_mcap(rows)))
     assert found["/t#2"].column("value").to_pylist() == [9]
     assert found["/t"].num_rows == 1
+
+
+def test_a_topic_that_is_called_like_the_second_of_another_is_a_table_of_its_own(write):
+    rows = [
+        ("/t", "sensor_msgs/msg/Imu", IMU, [imu(0)]),
+        ("/t#2", "pkg/msg/One", "uint32 value\n", [{"value": 8}]),
+        ("/t", "pkg/msg/Two", "uint32 value\n", [{"value": 9}]),
+    ]
+    found = tables(write(write_mcap(rows)))
+    assert {name: table.num_rows for name, table in found.items()} == {"/t": 1, "/t#2": 1, "/t#3": 1}
+    assert found["/t#2"].column("value").to_pylist() == [8]
+    assert found["/t#3"].column("value").to_pylist() == [9]
+
+
+def test_schemas_that_differ_in_their_encoding_only_are_not_one_table(write):
+    output = BytesIO()
+    writer = Writer(output)
+    writer.start()
+    for encoding in ("ros2msg", "ros1msg"):
+        schema = writer.register_schema("pkg/msg/One", encoding, b"uint32 value\n")
+        channel = writer.register_channel("/t", "cdr", schema)
+        writer.add_message(channel, 5, b"\0\1\0\0" + struct.pack("<I", 7), 5)
+    writer.finish()
+    leftovers = Leftovers()
+    found = tables(write(output.getvalue()), leftovers=leftovers)
+    assert {name: table.num_rows for name, table in found.items()} == {"/t": 1}
+    assert "ros1msg" in leftovers.unsupported["/t#2"]
 
 
 def test_an_encoding_without_reader_is_a_note_and_not_damage(shared_data):

@@ -115,3 +115,11 @@ def test_a_chunk_index_is_read_as_the_reference_library_reads_it(numbers, offset
 def test_an_index_whose_entries_are_no_whole_number_is_damage():
     with pytest.raises(LogDamaged, match="its entries of 16 bytes take 17"):
         parse_index(memoryview(struct.pack("<HI", 1, 17) + bytes(32)), 7)
+
+
+def test_an_lz4_frame_without_its_end_is_damage_where_no_checksum_vouches_for_it():
+    data = b"some telemetry " * 40
+    whole = lz4.frame.compress(data)
+    cut = chunk(data, "lz4", uncompressed_crc=0, data=memoryview(whole[:-4]))
+    with pytest.raises(LogDamaged, match="frame does not end"):
+        decompressed(cut, 0)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
 from drivelake.logs.mdf import asammdf_log
-from drivelake.logs.mdf.reader import inspect_mdf, read_mdf
+from drivelake.logs.mdf.asammdf_access import opened, read_samples, read_seconds
+from drivelake.logs.mdf.reader import inspect_mdf, read_mdf, to_physical
 from drivelake.logs.report import Leftovers
 from tests.drivelake.logs.making import write_mdf
-from tests.drivelake.logs.mdf.mdf_blocks import START_NS, channel, conversion, data_group, group, plain, text, write_blocks
+from tests.drivelake.logs.mdf.mdf_blocks import START_NS, Block, channel, conversion, data_group, group, plain, text, write_blocks
 
 
 def batches(path, **options):
@@ -93,6 +94,76 @@ def test_a_formula_of_mdf_3_is_evaluated_here_or_not_at_all(tmp_path, monkeypatc
     assert table.to_pydict() == {"t_ns": [START_NS + i * 10**7 for i in range(4)], "safe": [1.0, 3.0, 5.0, 7.0]}
     assert any("Channel 'evil' of group 0 is left out: it has a formula" in note for note in findings.notes)
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("place", ["master", "value", "nested", "other group"])
+def test_no_way_to_asammdf_runs_what_a_file_says(tmp_path, monkeypatch, place):
+    """The group is read by asammdf for its complex channel."""
+    evil = conversion(3, (), [text("__import__('os').mkdir('evil')")])
+    nested = conversion(8, (0.0, 100.0), [evil, None])
+    links = {"value": {4: evil}, "nested": {4: nested}}.get(place, {})
+
+    def one(name, evil_master, evil_value):
+        master = channel("t", kind=2, sync=1, data_type=4, bits=64, links={4: evil} if evil_master else {})
+        complex_one = channel("z", data_type=15, at=8, bits=64, links={4: conversion(1, (1.0, 2.0))})
+        channels = [master, complex_one, channel("x", at=16, links=evil_value)]
+        records = b"".join(struct.pack("<dffB", i, i, i, i) for i in range(5))
+        return data_group([group(channels, record_bytes=17, cycles=5, name=text(name))], plain(records))
+
+    first = one("first", place == "master", links)
+    first.links[0] = one("second", evil_master=False, evil_value={4: evil} if place == "other group" else {})
+    path, findings = write_blocks(tmp_path / "log.mf4", first), Findings(strict=True)
+    monkeypatch.chdir(tmp_path)
+    inspect_mdf(path, Findings(strict=True))
+    found = tables(path, findings=findings)
+    assert not (tmp_path / "evil").exists()
+    assert ("first" in found) == (place != "master")
+    assert "x" not in found["second" if place == "other group" else "first"].column_names if place != "master" else True
+    assert any("formula that cannot be read" in note for note in findings.notes)
+    # and if a caller of asammdf asked for it all the same
+    with opened(path) as mdf:
+        at = 1 if place == "other group" else 0
+        with pytest.raises(LogDamaged):
+            read_seconds(mdf, at, 0, 5) if place == "master" else read_samples(mdf, at, 2, 0, 5)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_time_of_mdf_3_that_is_a_formula_is_no_time(tmp_path, monkeypatch):
+    path = write_mdf(tmp_path / "log.mdf", [("", [Signal(np.arange(4.0), times(4), name="x")])], version="3.30")
+    real = asammdf_log.formula_of
+    monkeypatch.setattr(asammdf_log, "formula_of", lambda mdf, one: "open('x')" if one.name == "time" else real(mdf, one))
+    leftovers, findings = Leftovers(), Findings(strict=True)
+    assert tables(path, leftovers=leftovers, findings=findings) == {}
+    assert "its time has a formula" in leftovers.unsupported["group_0"]
+
+
+def test_the_shape_of_arrays_is_kept_whoever_reads_them(tmp_path):
+    def array(shape):
+        return Block("CA", [None], struct.pack(f"<BBHIiI{len(shape)}Q", 0, 0, len(shape), 0, 2, 0, *shape))
+
+    def channels():
+        master = channel("t", kind=2, sync=1, data_type=4, bits=64)
+        grid = channel(
+            "grid", data_type=2, at=8, bits=16, links={1: array((2, 3)), 4: conversion(1, (0.0, 2.0)), 6: text("km/h")}
+        )
+        return [master, grid, channel("row", data_type=2, at=8, bits=16, links={1: array((6,))})]
+
+    strange = channel("z", data_type=15, at=20, bits=64, links={4: conversion(1, (1.0, 2.0))})
+    records = b"".join(struct.pack("<d6h2f", i, *range(i, i + 6), 0, 0) for i in range(4))
+    first = data_group([group(channels(), record_bytes=28, cycles=4, name=text("own"))], plain(records))
+    other = data_group([group([*channels(), strange], record_bytes=28, cycles=4, name=text("foreign"))], plain(records))
+    first.links[0] = other
+    path = write_blocks(tmp_path / "log.mf4", first)
+    found = tables(path)
+    for name in ("own", "foreign"):
+        field = found[name].schema.field("grid")
+        assert field.metadata == {b"unit": b"m/s", b"source_unit": b"km/h", b"shape": b"2,3"}
+        assert pa.types.is_fixed_size_list(field.type)
+        assert b"shape" not in found[name].schema.field("row").metadata
+    assert found["own"].column("grid").to_pylist() == found["foreign"].column("grid").to_pylist()
+    raw = [batch.batch for batch in batches(path, physical=False) if batch.channel == "own"]
+    assert raw[0].schema.field("grid").metadata[b"shape"] == b"2,3"
+    assert to_physical(raw[0]).schema.equals(found["own"].schema, check_metadata=True)
 
 
 def test_a_time_of_mdf_3_that_is_no_number_costs_its_record(tmp_path):
@@ -173,8 +244,6 @@ def test_only_the_group_that_needs_it_is_read_by_asammdf_and_that_is_noted(tmp_p
 
 
 def test_raw_batches_of_what_asammdf_reads_are_physical_already(tmp_path):
-    from drivelake.logs.mdf.reader import to_physical
-
     path = mixed_file(tmp_path / "log.mf4")
     raw = batches(path, physical=False)
     assert [to_physical(batch.batch) for batch in raw] == [batch.batch for batch in batches(path)]

@@ -17,16 +17,23 @@ def file_of(tmp_path, block, **options):
     [
         ("TX", b"speed\0\0\0", "speed"),
         ("TX", b" \tkm/h\r\n\0rest", "km/h"),
-        ("TX", "Übergröße".encode(), "Übergröße"),
-        ("TX", b"", ""),
+        ("TX", "Übergröße\0".encode(), "Übergröße"),
+        ("TX", b"\0", ""),
         ("MD", b"<CNunit xmlns='http://www.asam.net/mdf/v4'>\n <TX>m/s &lt;2&gt;</TX>\n</CNunit>\0", "m/s <2>"),
-        ("MD", b"<CNunit><other>1</other></CNunit>", ""),
-        ("MD", b"plain", "plain"),
+        ("MD", b"<CNunit><other>1</other></CNunit>\0", ""),
+        ("MD", b"plain\0", "plain"),
     ],
 )
 def test_a_text_is_read_without_what_surrounds_it(tmp_path, name, data, expected):
     block = Block(name, [], data)
     assert file_of(tmp_path, block).text(block.offset) == expected
+
+
+@pytest.mark.parametrize(("links", "data"), [([], b""), ([], b"a name that is cu"), ([0], b"me behind a link\0")])
+def test_a_text_whose_length_or_links_are_wrong_is_no_text(tmp_path, links, data):
+    block = Block("TX", links, data)
+    with pytest.raises(LogDamaged, match=r"no zero that closes it|links, expected none"):
+        file_of(tmp_path, block).text(block.offset)
 
 
 def test_no_link_is_no_text(tmp_path):

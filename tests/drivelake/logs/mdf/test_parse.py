@@ -167,12 +167,37 @@ def test_a_damaged_conversion_costs_its_channel_and_no_other(tmp_path, name):
     assert f"The channel at offset {broken.offset} of group 0 is left out" in findings.sentences[0]
 
 
-@pytest.mark.parametrize("link", [2, 6])
-def test_a_damaged_text_costs_its_channel_and_no_other(tmp_path, link):
-    broken = channel("broken", links={link: 99_999})
+@pytest.mark.parametrize(("link", "name"), [(2, "channel_1"), (6, "broken")])
+@pytest.mark.parametrize("damaged", ["outside", "cut", "links"])
+def test_a_damaged_label_is_told_and_costs_no_channel(tmp_path, link, name, damaged):
+    label = text("a name of twenty byte")
+    if damaged == "cut":
+        label.length = 40
+    elif damaged == "links":
+        label = Block("TX", [0], b"of twenty byte\0")
+    broken = channel("broken", links={link: 99_999 if damaged == "outside" else label})
     found, findings = parsed_channels(tmp_path, [channel("first"), broken, channel("last")])
-    assert [one.name for one in found] == ["first", "last"]
-    assert len(findings.sentences) == 1
+    assert [one.name for one in found] == ["first", name, "last"]
+    assert found[1].unit == ""
+    (told,) = findings.sentences
+    assert "of channel 1 of group 0 is damaged" in told
+
+
+def test_a_damaged_name_or_source_costs_no_group(tmp_path):
+    one = group([channel("a")], name=99_999, source=99_999)
+    mdf, findings = parsed(write_blocks(tmp_path / "log.mf4", data_group([one])))
+    assert [(found.name, found.bus, len(found.channels)) for found in groups_of(mdf)] == [("", 0, 1)]
+    assert ["The name of group 0" in findings.sentences[0], "The source of group 0" in findings.sentences[1]] == [True, True]
+
+
+@pytest.mark.parametrize("more", [8, 4096])
+def test_a_block_that_reaches_into_the_next_one_is_told_and_read(tmp_path, more):
+    one = group([channel("a"), channel("b")])
+    one.length = one.size + more
+    mdf, findings = parsed(write_blocks(tmp_path / "log.mf4", data_group([one]), last=[Block("TX", [], bytes(8192))]))
+    assert [len(found.channels) for found in groups_of(mdf)] == [2]
+    (told,) = findings.sentences
+    assert f"has {32 + more} bytes of content, expected 32" in told
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_a_damaged_attachment_is_left_out_and_the_others_stay(tmp_path):
 def test_a_group_that_is_named_by_its_number_keeps_that_name(tmp_path):
     """The group before it is damaged and left out, so the numbers move."""
     damaged = speed_group(3, "gone")
-    damaged.links[2] = 12345678
+    damaged.data = damaged.data[:8]
     nameless = speed_group(4)
     nameless.links[2] = None
     twins = [speed_group(2, "twin"), speed_group(5, "twin")]
@@ -209,6 +209,51 @@ def test_the_file_is_finalised_and_sorted(tmp_path):
     assert mdf.unfinalised == 0
     assert [found.id_bytes for found in mdf.data_groups] == [0]
     assert mdf.data_groups[0].groups[0].cycles == counts["motion"]
+
+
+SIZES = {"HD": 104, "DG": 64, "CG": 104, "SI": 56, "CN": 160, "FH": 56}
+
+
+def raw_blocks(path):
+    """Kind, length and fields of every block, one behind the other; each must begin where the one before it ends."""
+    data, place, found = path.read_bytes(), 64, []
+    while place < len(data):
+        name, length, links = struct.unpack_from("<4s4xQQ", data, place)
+        assert name[:2] == b"##"
+        found.append((name[2:].decode(), length, data[place + 24 + 8 * links : place + length]))
+        place += -(-length // 8) * 8
+    return found
+
+
+@pytest.mark.parametrize("kind", ["CG", "CN", "DG", "CC", "SI"])
+@pytest.mark.parametrize("more", [8, 4096])
+def test_blocks_are_written_at_the_length_of_their_kind(tmp_path, kind, more):
+    """A length that changed is not copied: asammdf finds the channels and records that are there."""
+    source = Block("SI", [text("s"), None, None], bytes(8))
+    path = write(tmp_path / "in.mf4", [data_group([speed_group(3, source=source)], plain(records(3)))])
+    data = bytearray(path.read_bytes() + bytes(8192))
+    at = data.index(b"##" + kind.encode())
+    (length,) = struct.unpack_from("<Q", data, at + 8)
+    struct.pack_into("<Q", data, at + 8, length + more)
+    path.write_bytes(data)
+    counts, out = rewritten(path)
+    assert counts == {"motion": 3}
+    blocks = raw_blocks(out)
+    assert [struct.unpack_from("<Q", fields, 8)[0] for name, _, fields in blocks if name == "CG"] == [3]
+    assert all(SIZES.get(name, length) == length for name, length, _ in blocks)
+    assert max(length for _, length, _ in blocks) < 1000
+    with MDF(out) as log:
+        assert [group.channel_group.cycles_nr for group in log.groups] == [3]
+        assert log.get("speed").samples.tolist() == [1.0, 1.5, 2.0]
+
+
+def test_a_channel_whose_name_is_damaged_is_written_under_a_stand_in(tmp_path):
+    one = speed_group(3)
+    one.links[1].links[0].links[2] = 12345678
+    path = write(tmp_path / "in.mf4", [data_group([one], plain(records(3)))])
+    counts, out = rewritten(path)
+    assert counts == {"motion": 3}
+    assert [row["channel_1"] for row in rows(out, "motion")] == [1.0, 1.5, 2.0]
 
 
 def test_data_that_nobody_here_can_unpack_is_refused(tmp_path):

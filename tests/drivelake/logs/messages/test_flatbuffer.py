@@ -319,3 +319,51 @@ def test_schemas_without_columns_are_unsupported(objects, match):
 def test_a_schema_that_is_no_binary_schema_is_unsupported():
     with pytest.raises(UnsupportedLog, match="expected b'BFBS'"):
         open_table(CHANNEL._replace(schema=b"table Whole {}"), Findings())
+
+
+def stamped(kind, second):
+    schema = Schema(
+        {
+            "foxglove.Time": (True, 16, [("sec", kind, {}), ("nsec", kind, {})]),
+            "foxglove.Thing": (False, 0, [("timestamp", "foxglove.Time", {})]),
+        }
+    )
+    channel = Channel("/t", "flatbuffer", "foxglove.Thing", "flatbuffer", schema.data())
+    return channel, message(schema, "foxglove.Thing", {"timestamp": {"sec": second, "nsec": 6}})
+
+
+@pytest.mark.parametrize(("kind", "second", "sound"), [("long", 5, True), ("long", 2**62, False), ("ulong", 2**64 - 1, False)])
+def test_a_stamp_is_right_or_told(kind, second, sound):
+    channel, data = stamped(kind, second)
+    batch, findings = decode(channel, [data], strict=False)
+    assert batch.column("sensor_ns").to_pylist() == ([second * 10**9 + 6] if sound else [])
+    assert len(findings.sentences) == (not sound)
+
+
+def test_a_vector_that_many_share_does_not_fill_the_memory():
+    schema = Schema({"pkg.Item": (False, 0, [("nums", "[double]", {})]), "pkg.All": (False, 0, [("items", "[pkg.Item]", {})])})
+    channel = Channel("/t", "flatbuffer", "pkg.All", "flatbuffer", schema.data())
+
+    def sharing(count):
+        b = flatbuffers.Builder(64)
+        numbers = vector_at(b, schema, "double", [1.0] * 1000)
+        b.StartObject(1)
+        b.PrependUOffsetTRelativeSlot(0, numbers, 0)
+        items = offsets(b, [b.EndObject()] * count)
+        b.StartObject(1)
+        b.PrependUOffsetTRelativeSlot(0, items, 0)
+        b.Finish(b.EndObject())
+        return bytes(b.Output())
+
+    batch, findings = decode(channel, [sharing(50), sharing(2000)], strict=False)
+    assert [len(row["items"]) for row in batch.to_pylist()] == [50]
+    assert "64 times its bytes" in findings.sentences[0]
+
+
+@pytest.mark.parametrize(("levels", "width"), [(200, 1), (40, 2)])
+def test_tables_that_are_nested_too_deep_or_too_often_are_told(levels, width):
+    objects = {f"pkg.T{n}": (False, 0, [(f"f{w}", f"pkg.T{n + 1}", {}) for w in range(width)]) for n in range(levels)}
+    objects[f"pkg.T{levels}"] = (False, 0, [("x", "int", {})])
+    channel = Channel("/t", "flatbuffer", "pkg.T0", "flatbuffer", Schema(objects).data())
+    with pytest.raises(UnsupportedLog, match="nests more than 64"):
+        open_table(channel, Findings())

@@ -172,3 +172,23 @@ def test_references_that_go_round_in_circles_end_as_text():
 def test_a_schema_that_is_no_json_is_unsupported():
     with pytest.raises(UnsupportedLog, match="is no JSON"):
         open_table(Channel("/t", "json", "x", "jsonschema", b"{"), Findings())
+
+
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [({"sec": 5}, 5 * 10**9), ({"nsec": 7}, 7), ({"sec": 2**62, "nsec": 1}, None), ({"sec": -(2**63)}, None)],
+)
+def test_a_stamp_is_never_another_one(stamp, expected):
+    part = {"type": "object", "properties": {"sec": {"type": "integer"}, "nsec": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"timestamp": part}}
+    batch, findings = decode(channel_of(schema, "foxglove.Grid"), texts([{"timestamp": stamp}]), strict=False)
+    assert batch.column("sensor_ns").to_pylist() == ([] if expected is None else [expected])
+    assert len(findings.sentences) == (expected is None)
+
+
+@pytest.mark.parametrize("depth", range(900, 1100, 5))
+def test_values_inside_of_each_other_are_given_or_told(depth):
+    schema = {"type": "object", "properties": {"free": {}}}
+    message = b'{"free":' + b"[" * depth + b"]" * depth + b"}"
+    batch, findings = decode(channel_of(schema), [message], strict=False)
+    assert len(batch) + len(findings.sentences) == 1

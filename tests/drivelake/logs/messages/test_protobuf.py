@@ -381,3 +381,32 @@ def test_telemetry_is_read_without_google_protobuf(monkeypatch):
     assert not seen
     assert np.array_equal(batch.column("i.x").to_numpy(), np.arange(20) / 7)
     assert batch.column("l").type == pa.list_(pa.float64())
+
+
+@pytest.mark.parametrize("label", [OPTIONAL, REPEATED])
+@pytest.mark.parametrize(("levels", "width"), [(200, 1), (40, 2)])
+def test_messages_that_are_nested_too_deep_or_too_often_are_told(levels, width, label):
+    messages = {f"M{n}": [(f"f{w}", f".pkg.M{n + 1}", label) for w in range(width)] for n in range(levels)}
+    messages[f"M{levels}"] = [("x", "int32", OPTIONAL)]
+    with pytest.raises(UnsupportedLog, match="more than 64 deep"):
+        open_table(channel_of(files(messages), "pkg.M0"), Findings())
+
+
+def test_chains_of_messages_that_are_joined_are_not_deeper_than_they_may_be():
+    messages = {"Root": [(f"f{part}", f".pkg.P{part}N0", OPTIONAL) for part in range(4)]}
+    for part in range(4):
+        for n in range(30):
+            follows = f".pkg.P{part}N{n + 1}" if n < 29 else f".pkg.P{part - 1}N0"
+            messages[f"P{part}N{n}"] = [("x", "int32", OPTIONAL), *([("f", follows, OPTIONAL)] if part or n < 29 else [])]
+    with pytest.raises(UnsupportedLog, match="more than 64 deep"):
+        open_table(channel_of(files(messages), "pkg.Root"), Findings())
+
+
+@pytest.mark.parametrize("seconds", [(1 << 63) // 10**9 - 1, -((1 << 63) // 10**9) + 1])
+def test_nanoseconds_beyond_a_second_do_not_wrap_a_stamp_around(seconds):
+    schema = files({"Whole": [("at", STAMP, OPTIONAL)]})
+    nanos = 2**31 - 1 if seconds > 0 else -(2**31)
+    made = class_of(schema, "pkg.Whole")(at={"seconds": seconds, "nanos": nanos}).SerializeToString()
+    batch, findings = decode(channel_of(schema), [made], strict=False)
+    assert batch.column("at").to_pylist() in ([], [seconds * 10**9 + nanos])
+    assert len(batch) + len(findings.sentences) == 1

@@ -374,7 +374,7 @@ def test_a_definition_that_contains_itself_or_lacks_a_part_is_unsupported():
 
 def test_a_definition_that_unfolds_without_end_is_unsupported():
     levels = "".join(f"===\nMSG: pkg/L{n}\n" + "".join(f"L{n + 1} f{k}\n" for k in range(9)) for n in range(8))
-    with pytest.raises(UnsupportedLog, match="nests more than 65536 messages"):
+    with pytest.raises(UnsupportedLog, match="more than 65536 of them"):
         open_table(ros("pkg/msg/L", "L0 a\n" + levels + "===\nMSG: pkg/L8\nuint8 a\n"), Findings())
 
 
@@ -417,3 +417,11 @@ def test_service_events_are_read_from_the_definition_of_their_service():
     (row,) = decode(channel, [b"\x00\x01\x00\x00" + body])[0].to_pylist()
     assert (row["info.sequence_number"], row["request"], row["response"]) == (9, [{"a": 7}], [])
     assert row["info.client_gid"] == list(range(16))
+
+
+@pytest.mark.parametrize("brackets", ["", "[]", "[2]"])
+def test_messages_that_are_nested_too_deep_are_told(brackets):
+    parts = [f"===\nMSG: pkg/A{n}\npkg/A{n + 1}{brackets} f\n" for n in range(1, 2000)]
+    text = f"pkg/A1{brackets} f\n" + "".join(parts) + "===\nMSG: pkg/A2000\nint8 x\n"
+    with pytest.raises(UnsupportedLog, match="more than 64 deep"):
+        open_table(ros("pkg/msg/A0", text), Findings())
