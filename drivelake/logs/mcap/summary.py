@@ -21,6 +21,7 @@ __all__ = ["Summary", "read_summary"]
 FOOTER_SIZE = FRAME.size + 20
 DATA_END_SIZE = FRAME.size + 4
 DATA_END_HEAD = FRAME.pack(Opcode.DATA_END, 4)
+FOOTER_HEAD = FRAME.pack(Opcode.FOOTER, 20)
 IN_SUMMARY = {
     Opcode.SCHEMA,
     Opcode.CHANNEL,
@@ -31,6 +32,7 @@ IN_SUMMARY = {
     Opcode.SUMMARY_OFFSET,
     Opcode.FOOTER,
 }
+INDEXES = {Opcode.CHUNK_INDEX, Opcode.ATTACHMENT_INDEX, Opcode.METADATA_INDEX}
 SEARCH_BYTES = 1 << 20
 # The closing magic is looked for here, so that bytes behind it cost nothing but a sentence.
 TAIL_BYTES = 64 << 10
@@ -74,25 +76,41 @@ class Summary:
 
 
 def read_summary(view: memoryview) -> Summary:
-    """The summary of a file; an empty one if the file does not end in a footer, or its CRC-32 is wrong or was not written."""
-    tail = bytes(view[-TAIL_BYTES:])
-    at = len(view) - len(tail) + tail.rfind(MAGIC) - FOOTER_SIZE
-    if at < len(MAGIC) or FRAME.unpack_from(view, at) != (Opcode.FOOTER, 20):
+    """The summary of a file; an empty one if the file does not end in a footer, or its CRC-32 is wrong or was not written.
+
+    Where bytes before it are gone or too many, it does not stand where its footer says. It is then believed if its CRC-32
+    is right where it does stand, but for the offsets that it names.
+    """
+    at, closed = _footer(view)
+    if at is None:
         return Summary()
     footer = parse(Footer, view[at + FRAME.size : at + FOOTER_SIZE], at)
     start = footer.summary_start or at
-    if not len(MAGIC) + DATA_END_SIZE <= start <= at:
-        return Summary()
-    data_end, data_crc = _data_end(view, start, at)
-    summary = Summary(data_end, data_crc, vouched=not footer.summary_crc)
-    if footer.summary_crc and deflate.crc32(view[start : at + FOOTER_SIZE - 4]) == footer.summary_crc:
-        try:
-            _fill(summary, view, start, at + FOOTER_SIZE)
-            summary.vouched = True
-        except LogDamaged:
-            # the checksum is right and a record is not: the pass tells it, and nothing is vouched for
-            return Summary(data_end, data_crc)
-    return summary
+    inside = len(MAGIC) + DATA_END_SIZE <= start <= at
+    data_end, data_crc = _data_end(view, start if inside else at, at)
+    if not footer.summary_crc:
+        return Summary(data_end, data_crc, vouched=True) if inside and closed else Summary()
+    for begin in dict.fromkeys((start, at if data_end is None else data_end + DATA_END_SIZE)):
+        if len(MAGIC) <= begin <= at and deflate.crc32(view[begin : at + FOOTER_SIZE - 4]) == footer.summary_crc:
+            summary = Summary(data_end, data_crc, vouched=True)
+            try:
+                _fill(summary, view, begin, at + FOOTER_SIZE, moved=begin != start)
+            except LogDamaged:
+                # the checksum is right and a record is not: the pass tells it, and nothing is vouched for
+                break
+            return summary
+    return Summary(data_end, data_crc) if inside and closed else Summary()
+
+
+def _footer(view: memoryview) -> tuple[int | None, bool]:
+    """Where the footer stands, and whether the closing magic follows it."""
+    tail = bytes(view[-TAIL_BYTES:])
+    before = len(view) - len(tail)
+    at = before + tail.rfind(MAGIC) - FOOTER_SIZE
+    if at >= len(MAGIC) and FRAME.unpack_from(view, at) == (Opcode.FOOTER, 20):
+        return at, True
+    at = before + tail.rfind(FOOTER_HEAD)
+    return (at, False) if len(MAGIC) <= max(at, before) == at <= len(view) - FOOTER_SIZE else (None, False)
 
 
 def _data_end(view: memoryview, start: int, footer: int) -> tuple[int | None, int]:
@@ -115,22 +133,24 @@ def _ends_data(view: memoryview, at: int) -> bool:
     return bytes(view[at : at + FRAME.size]) == DATA_END_HEAD and view[at + DATA_END_SIZE] in IN_SUMMARY
 
 
-def _fill(summary: Summary, view: memoryview, start: int, end: int) -> None:
-    """Everything from the start of the summary to the end of the footer.
+def _fill(summary: Summary, view: memoryview, start: int, end: int, *, moved: bool) -> None:
+    """Everything from the start of the summary to the end of the footer; no places if it was moved, so that they are searched for.
 
     Raises:
         LogDamaged: a record does not hold its fields, or they leave no room for each other.
     """
     at = start
-    if summary.data_end == at - DATA_END_SIZE:
+    if not moved and summary.data_end == at - DATA_END_SIZE:
         summary.known[summary.data_end] = Frame(Opcode.DATA_END, summary.data_end, at - 4, at)
     while at < end:
         opcode, length = FRAME.unpack_from(view, at)
         frame = Frame(opcode, at, at + FRAME.size, at + FRAME.size + length)
         if frame.end > end:
             raise LogDamaged(f"The record at offset {at} needs {length} bytes, the summary ends before.")
-        summary.known[at] = frame
-        _take(summary, frame, view[frame.start : frame.end], start)
+        if not moved:
+            summary.known[at] = frame
+        if not (moved and opcode in INDEXES):
+            _take(summary, frame, view[frame.start : frame.end], start)
         at = frame.end
 
 

@@ -43,8 +43,8 @@ WAITING_BYTES = 64 << 20
 # values before the end of a stream that say how long its values are
 LATELY_BYTES = 1 << 20
 INFLATED_AHEAD = 2
-# streams of at least this size are worth numba, see walk.py
-COMPILED_BYTES = 32 << 20
+# streams of at least this size are worth the start of numba, see walk.py
+COMPILED_BYTES = 384 << 20
 
 
 class _Stored:

@@ -30,8 +30,9 @@ __all__ = ["Found", "Job", "decoded", "in_order", "jobs_of"]
 Found: TypeAlias = "Decoded | Lost"
 Result = TypeVar("Result")
 
-# memory of the columns that one window takes, roughly, and of all windows of a job that runs ahead
-WINDOW_BYTES = 16 << 20
+# memory of the columns that one window takes, roughly: little enough that the allocator keeps it for the next one, where it would
+# give back what a larger one took; and of all windows of a job that runs ahead
+WINDOW_BYTES = 4 << 20
 AHEAD_BYTES = 64 << 20
 
 

@@ -1,6 +1,7 @@
 """Walking unsorted records, one after the other. Belongs here: finding records by their ids, gathering them by group.
 
-Never here: what records hold, streams, pieces. The compiled walk for long streams is scan.py.
+Never here: what records hold, streams, pieces. The compiled walk for long streams is scan.py: numba takes 2 to 2.5 ns a byte
+in place of 7 to 8 here, and 1.7 to 2 s of CPU time before its first record.
 
 Each record stands behind its id. Those of a group have one size, or, in a group of values of varying length, stand behind
 that length. So only walking from the first record on finds the others. That walk is done for many records at once: every

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,6 +54,18 @@ def test_a_rotten_chunk_costs_its_own_messages_counted_by_channel(write, place):
     assert seen.findings.expected == {"/imu": 60, "/camera": 30, "/silent": 0}
     assert seen.counts == {name: count - lost.get(name, 0) for name, count in seen.findings.expected.items()}
     assert all(seen.findings.sentences[0] in seen.findings.reasons[name] for name in lost)
+
+
+@pytest.mark.parametrize("end", ["cut by a byte", "summary moved"])
+def test_the_declarations_of_a_rotten_first_chunk_are_found_where_the_end_is_damaged_too(write, end):
+    first, last = (of(SOUND, surgery.CHUNK)[place] for place in (0, -1))
+    rotten = overwritten(SOUND, first.end - 20, b"\xff\x00\xff\x00")
+    damaged, broken = (
+        (rotten[:-1], [first]) if end == "cut by a byte" else (rotten[: last.end - 40] + rotten[last.end - 20 :], [first, last])
+    )
+    lost = sum((surgery.messages(SOUND, chunk) for chunk in broken), start=Counter())
+    counts = salvaged(write(damaged)).counts
+    assert {name: counts[name] for name in ("/imu", "/camera")} == {"/imu": 60 - lost[1], "/camera": 30 - lost[2]}
 
 
 def test_a_rotten_first_chunk_does_not_take_the_declarations_with_it(write):

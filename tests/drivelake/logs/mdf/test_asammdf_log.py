@@ -16,7 +16,18 @@ from drivelake.logs.mdf.asammdf_access import opened, read_samples, read_seconds
 from drivelake.logs.mdf.reader import inspect_mdf, read_mdf, to_physical
 from drivelake.logs.report import Leftovers
 from tests.drivelake.logs.making import write_mdf
-from tests.drivelake.logs.mdf.mdf_blocks import START_NS, Block, channel, conversion, data_group, group, plain, text, write_blocks
+from tests.drivelake.logs.mdf.mdf_blocks import (
+    START_NS,
+    Block,
+    channel,
+    conversion,
+    data_group,
+    group,
+    packed,
+    plain,
+    text,
+    write_blocks,
+)
 
 
 def batches(path, **options):
@@ -126,6 +137,15 @@ def test_no_way_to_asammdf_runs_what_a_file_says(tmp_path, monkeypatch, place):
         with pytest.raises(LogDamaged):
             read_seconds(mdf, at, 0, 5) if place == "master" else read_samples(mdf, at, 2, 0, 5)
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("method", [2, 3, 4, 5, 9])
+def test_packed_data_that_no_library_unpacks_are_damage(tmp_path, method):
+    master = channel("t", kind=2, sync=1, data_type=4, bits=64)
+    one = group([master], record_bytes=8, cycles=5, name=text("one"))
+    path = write_blocks(tmp_path / "log.mf4", data_group([one], packed(bytes(40), method=method, columns=8)))
+    with pytest.raises(LogDamaged):
+        tables(path)
 
 
 def test_a_time_of_mdf_3_that_is_a_formula_is_no_time(tmp_path, monkeypatch):
