@@ -46,6 +46,7 @@ FORMULA_4 = 3  # cc_type
 REFUSED = "? more than arithmetic"  # no expression of Python, sympy or numexpr
 VIRTUAL = (3, 6)  # cn_type: master and value that stand in no record
 NS_PER_S = 1_000_000_000
+NS_MAX = (1 << 63) - 1
 
 # cn_data_type of MDF 4; before, text is Latin-1. Text made by a conversion is UTF-8 in MDF 4.
 ENCODINGS = {6: "latin-1", 7: "utf-8", 8: "utf-16-le", 9: "utf-16-be"}
@@ -188,14 +189,21 @@ def check_record(group: Group, index: int) -> None:
 
 
 def start_ns(mdf: MDF, findings: Findings) -> int:
-    """Start of the measurement, UTC ns: ``abs_time`` where the header has one, else its date and time."""
+    """Start of the measurement, UTC ns: ``abs_time`` where the header has one, else its date and time.
+
+    Raises:
+        LogDamaged: it does not fit into int64.
+    """
     header: object = mdf.header
     if getattr(header, "time_flags", 0) & LOCAL_TIME:
         findings.note("The start time is local time of an unknown zone; it was taken as UTC.")
-    if stamp := getattr(header, "abs_time", 0):
-        return int(stamp)
-    start: datetime = mdf.header.start_time
-    return int(start.timestamp()) * NS_PER_S + start.microsecond * 1000
+    stamp = int(getattr(header, "abs_time", 0))
+    if not stamp:
+        start: datetime = mdf.header.start_time
+        stamp = int(start.timestamp()) * NS_PER_S + start.microsecond * 1000
+    if abs(stamp) > NS_MAX:
+        raise LogDamaged(f"The measurement starts {stamp} ns from 1970, expected at most {NS_MAX}.", next_step=RESTORE)
+    return stamp
 
 
 def text_encoding(mdf: MDF, channel: Channel) -> str | None:

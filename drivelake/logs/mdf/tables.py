@@ -24,6 +24,7 @@ VLSD_GROUP, BUS_EVENT = 1, 2  # cg_flags
 TIME = 1  # cn_sync_type
 OFFSETS_UNKNOWN = 1 << 6  # id_unfin_flags: offsets into VLSD groups were never written
 FORMULA = 3  # cc_type
+REAL_TYPES, BYTES_TYPE = range(6), 10  # cn_data_type: integers and floats; bytes
 
 # Bus logging, ASAM MDF 4.1 associated standard: structures of data frames, and the type of their tables
 FRAMES = {"CAN_DataFrame": "can.frames", "LIN_Frame": "lin.frames"}
@@ -108,9 +109,9 @@ def plan(
 
 def frame_kind(group: Group) -> str:
     """The type of table that a group becomes."""
-    names = {channel.name for channel in flat(group.channels)}
+    types = {channel.name: channel.data_type for channel in flat(group.channels)}
     for frame, kind in FRAMES.items():
-        if group.flags & BUS_EVENT and {f"{frame}.ID", f"{frame}.DataBytes"} <= names:
+        if group.flags & BUS_EVENT and types.get(f"{frame}.ID") in REAL_TYPES and types.get(f"{frame}.DataBytes") == BYTES_TYPE:
             return kind
     return "mdf.group"
 
@@ -129,15 +130,24 @@ def _no_table(mdf: Mdf, data_group: DataGroup, group: Group) -> str:
     master = master_of(group)
     if master is None:
         return "" if data_group.unread else "it has no master channel, so its records have no time"
-    if master.sync != TIME:
-        return f"its master is of synchronisation type {master.sync}, only time ({TIME}) is read"
+    if reason := _no_time(master):
+        return reason
     if not group.record_bytes + group.invalid_bytes:
         return "its records have no bytes"
-    if formula_unknown(master.conversion):
-        return f"its time has {readable(master.conversion)}"
     varies = any(channel.kind == VLSD for channel in flat(group.channels))
     if varies and data_group.id_bytes and mdf.unfinalised & OFFSETS_UNKNOWN:
         return "the places of its values were never written"
+    return ""
+
+
+def _no_time(master: Channel) -> str:
+    """Why a master channel gives no time, or nothing."""
+    if master.sync != TIME:
+        return f"its master is of synchronisation type {master.sync}, only time ({TIME}) is read"
+    if not is_virtual(master) and master.data_type not in REAL_TYPES:
+        return f"its time is of data type {master.data_type}, expected a number"
+    if formula_unknown(master.conversion):
+        return f"its time has {readable(master.conversion)}"
     return ""
 
 
@@ -165,6 +175,8 @@ def _table(
             )
     kept = tuple(column for column in chosen if column.name not in unknown)
     kept = tuple(column for column in kept if not _without_values(column.channel, data_group, group, findings))
+    if kind in FRAMES.values() and not {"ID", "DataBytes"} <= {column.name.rsplit(".", 1)[-1] for column in kept}:
+        kind = "mdf.group"
     master = master_of(group)
     fallback = data_group.unread or next(_reasons(master, kept), "")
     records = None if mdf.unfinalised & CYCLES_UNKNOWN else group.cycles
