@@ -134,7 +134,7 @@ def _ends_data(view: memoryview, at: int) -> bool:
 
 
 def _fill(summary: Summary, view: memoryview, start: int, end: int, *, moved: bool) -> None:
-    """Everything from the start of the summary to the end of the footer; no places if it was moved, so that they are searched for.
+    """Everything from the start of the summary to the end of the footer; no places if it was moved: they are searched for.
 
     Raises:
         LogDamaged: a record does not hold its fields, or they leave no room for each other.

@@ -350,6 +350,30 @@ def test_a_group_without_time_has_no_table_and_the_reason_is_kept(tmp_path):
     assert any("Group 0 ('group_0') has no table" in note for note in findings.notes)
 
 
+@pytest.mark.parametrize("data_type", [6, 10, 13, 15], ids=["text", "bytes", "date", "complex"])
+def test_a_time_that_is_no_real_number_gives_no_table(tmp_path, data_type):
+    channels = [channel("t", kind=2, sync=1, data_type=data_type, bits=64), channel("x", at=8)]
+    groups = [group(channels, record_bytes=9, cycles=2)]
+    path = write_blocks(tmp_path / "log.mf4", data_group(groups, plain(bytes(18))))
+    leftovers = Leftovers()
+    assert batches(path, leftovers=leftovers, findings=Findings(strict=True)) == []
+    assert leftovers.unsupported == {"group_0": f"its time is of data type {data_type}, expected a number"}
+
+
+@pytest.mark.parametrize("data_type", [0, 10], ids=["payload is a number", "payload is bytes"])
+def test_a_bus_group_is_a_table_of_frames_only_if_its_payload_is_bytes(tmp_path, data_type):
+    channels = [
+        channel("t", kind=2, sync=1, data_type=4, bits=64),
+        channel("CAN_DataFrame.ID", at=8, bits=32),
+        channel("CAN_DataFrame.DataBytes", at=12, data_type=data_type, bits=64),
+    ]
+    groups = [group(channels, record_bytes=20, cycles=1, flags=2)]
+    path = write_blocks(tmp_path / "log.mf4", data_group(groups, plain(struct.pack("<dI8s", 0.5, 7, b"12345678"))))
+    (table,) = tables(path, findings=Findings(strict=True)).values()
+    assert ("id" in table.column_names) == (data_type == 10)
+    assert table.num_rows == 1
+
+
 def test_a_formula_that_is_not_known_is_never_evaluated(tmp_path, monkeypatch):
     evil = conversion(3, (), [text("__import__('os').mkdir('evil')")])
     channels = [channel("t", kind=2, sync=1, data_type=4, bits=64), channel("x", at=8, links={4: evil}), channel("y", at=9)]
