@@ -36,7 +36,7 @@ contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 # beside the peers, about 5 minutes on two idle cores; FACTOR=0.1 for a smaller one, which is not published
 bench: $(VENV)/.dev

@@ -175,7 +175,7 @@ def _table(
             )
     kept = tuple(column for column in chosen if column.name not in unknown)
     kept = tuple(column for column in kept if not _without_values(column.channel, data_group, group, findings))
-    if kind in FRAMES.values() and not {"ID", "DataBytes"} <= {column.name.rsplit(".", 1)[-1] for column in kept}:
+    if any(column.name.endswith((".ID", ".DataBytes")) for column in chosen if column not in kept):
         kind = "mdf.group"
     master = master_of(group)
     fallback = data_group.unread or next(_reasons(master, kept), "")
