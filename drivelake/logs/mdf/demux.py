@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
+from drivelake.logs.ahead import in_order
 from drivelake.logs.findings import Findings
 from drivelake.logs.mdf.blocks import LAST_DT_OPEN, MdfFile
 from drivelake.logs.mdf.cells import Bytes
 from drivelake.logs.mdf.decoding import Values, Window
 from drivelake.logs.mdf.model import DataGroup, Group, Piece
-from drivelake.logs.mdf.runs import Rows, runs_of, stream_bytes, unpacked
+from drivelake.logs.mdf.rows import Rows, parts_of, stream_bytes, unpacked
 from drivelake.logs.mdf.streams import Found, decoded
 from drivelake.logs.mdf.tables import VLSD_GROUP, Table
 from drivelake.logs.mdf.values import values_in
@@ -42,7 +42,6 @@ ALL_ROWS_BYTES = 32 << 20
 WAITING_BYTES = 64 << 20
 # values before the end of a stream that say how long its values are
 LATELY_BYTES = 1 << 20
-INFLATED_AHEAD = 2
 # streams of at least this size are worth the start of numba, see walk.py
 COMPILED_BYTES = 384 << 20
 
@@ -152,7 +151,7 @@ class Demux:
         pieces: of its stream.
         tables: to be filled from it.
         findings: takes what is wrong with the stream.
-        executor: inflates ahead, if there is one.
+        threads: that inflate ahead; 1 inflates when it is asked for.
 
     Attributes:
         counted: records seen so far, by the index of their group.
@@ -165,10 +164,10 @@ class Demux:
         pieces: Sequence[Piece],
         tables: Sequence[Table],
         findings: Findings,
-        executor: Executor | None,
+        threads: int,
     ) -> None:
-        self._file, self._data_group, self._findings, self._executor = file, data_group, findings, executor
-        self._pieces = [part for run in runs_of(pieces, 1) for part in run.pieces]
+        self._file, self._data_group, self._findings, self._threads = file, data_group, findings, threads
+        self._pieces = list(parts_of(pieces, 1))
         self._size = stream_bytes(pieces)
         self._groups = sorted(data_group.groups, key=lambda group: group.record_id)
         self._waiting = {table.group.index: _Waiting(table) for table in tables}
@@ -233,31 +232,22 @@ class Demux:
 
     def _data(self) -> Iterator[Bytes | None]:
         """The stream, piece by piece; None where a piece is lost, and no more."""
-        ahead: deque[tuple[Piece, Future[Bytes] | None]] = deque()
-        pieces = iter(self._pieces)
+        for piece, data in in_order(self._pieces, self._unpacked, weight=lambda piece: piece.size, threads=self._threads):
+            if isinstance(data, LogDamaged):
+                self._findings.damaged(
+                    f"{data.message} Behind byte {piece.place} of its stream no record can be found:"
+                    f" {self._size - piece.place} bytes are lost."
+                )
+                yield None
+                return
+            yield data
+            self._file.release(piece.offset, piece.stored)
+
+    def _unpacked(self, piece: Piece) -> Bytes | LogDamaged:
         try:
-            while True:
-                for piece in pieces:
-                    ahead.append((piece, self._executor.submit(unpacked, self._file, piece) if self._executor else None))
-                    if len(ahead) >= INFLATED_AHEAD or self._executor is None:
-                        break
-                if not ahead:
-                    return
-                piece, future = ahead.popleft()
-                try:
-                    yield unpacked(self._file, piece) if future is None else future.result()
-                except LogDamaged as error:
-                    self._findings.damaged(
-                        f"{error.message} Behind byte {piece.place} of its stream no record can be found:"
-                        f" {self._size - piece.place} bytes are lost."
-                    )
-                    yield None
-                    return
-                self._file.release(piece.offset, piece.stored)
-        finally:
-            for _, future in ahead:
-                if future is not None:
-                    future.cancel()
+            return unpacked(self._file, piece)
+        except LogDamaged as error:
+            return error
 
     def _sorted(self, apart: Apart) -> Iterator[tuple[Table, Found]]:
         """Records of one window by group: values first, since records point at them."""

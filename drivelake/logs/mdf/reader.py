@@ -2,15 +2,14 @@
 
 Belongs here: the two entries, batches of rows, frames on their way to databases. Never here: blocks, records, columns.
 
-A sorted table is read run by run (streams.py), an unsorted data group all at once (demux.py), and what neither can read by
-asammdf (asammdf_log.py); their batches come in one form. Memory: a few runs of about 4 MiB and their columns; one packed
-piece always fits, which pieces.py limits.
+A sorted table is read piece by piece (streams.py), an unsorted data group all at once (demux.py), and what neither can read by
+asammdf (asammdf_log.py); their batches come in one form. Memory: a few pieces of about 4 MiB and a window of columns; one
+packed piece always fits, which pieces.py limits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,8 @@ from drivelake.logs.mdf.parse import parse
 from drivelake.logs.mdf.physical import to_physical
 from drivelake.logs.mdf.source import Batches, Source
 from drivelake.logs.mdf.tables import Table, plan
-from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
+from drivelake.logs.report import ChannelReport, Leftovers, LogBatch
+from drivelake.logs.stamps import Stamps
 
 if TYPE_CHECKING:
     from drivelake.logs.mdf.asammdf_log import AsammdfTable
@@ -56,7 +56,7 @@ def inspect_mdf(path: Path, findings: Findings) -> tuple[str, tuple[ChannelRepor
         tables = plan(parse(file, findings), findings, None, stamps_only=True)
         for table in tables:
             _promise(table, findings)
-        source = Source(file, findings, None, 1, stack)
+        source = Source(file, findings, 1, stack)
         source.prepare(tables)
         blocks = check_blocks(file, findings, verified=source.verified)
         findings.note(
@@ -87,7 +87,7 @@ def read_mdf(
         batch_rows: the most rows of a batch.
         leftovers: takes what no table holds.
         findings: takes what is wrong; records that are damaged are left out.
-        threads: inflate and decode with this many. The batches do not depend on it.
+        threads: inflate with this many. The batches do not depend on it.
         databases: of buses; with them frames become one table a message, without them one table of frames.
         physical: values in SI units. Without, raw values with the ``conversion`` in the metadata of the field, as JSON, and
             :func:`to_physical` for later; tables that asammdf reads and messages of buses are always physical.
@@ -101,11 +101,10 @@ def read_mdf(
         yield from _outputs(_batches3(path, wanted, findings, leftovers, columns), batch_rows)
         return
     with MdfFile(path) as file, ExitStack() as stack:
-        executor = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
         tables = plan(parse(file, findings), findings, leftovers, columns=columns)
 
         def source(told: Findings, chosen: Sequence[Table]) -> Source:
-            made = Source(file, told, executor, threads, stack)
+            made = Source(file, told, threads, stack)
             made.prepare(chosen)
             return made
 

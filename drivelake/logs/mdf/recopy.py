@@ -80,7 +80,7 @@ def copy_records(
     copies = {table.group.index: _Copy(table, writer, mdf.version, share, most, findings) for table in tables}
     readable = [table for table in tables if table.record_bytes]
     with ExitStack() as stack:
-        source = Source(file, findings, None, 1, stack)
+        source = Source(file, findings, 1, stack)
         source.prepare(readable)
         for table, batch in source.found(readable, lambda raw: raw, None):
             if batch is not None:

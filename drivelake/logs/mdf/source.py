@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import ExitStack
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,8 +22,8 @@ from drivelake.logs.mdf.demux import Demux
 from drivelake.logs.mdf.model import Piece
 from drivelake.logs.mdf.physical import to_physical
 from drivelake.logs.mdf.pieces import pieces_of
-from drivelake.logs.mdf.runs import Lost, stream_bytes
-from drivelake.logs.mdf.streams import Job, in_order, jobs_of
+from drivelake.logs.mdf.rows import Lost, stream_bytes
+from drivelake.logs.mdf.streams import Stream, read_sorted
 from drivelake.logs.mdf.tables import Table
 from drivelake.logs.mdf.values import SignalData
 
@@ -45,14 +44,12 @@ class Source:
     Args:
         file: the file.
         findings: takes what is promised and what contradicts it.
-        executor: inflates and decodes ahead, if there is one.
-        threads: that it has.
+        threads: that inflate ahead.
         stack: closes what is opened here.
     """
 
-    def __init__(self, file: MdfFile, findings: Findings, executor: Executor | None, threads: int, stack: ExitStack) -> None:
-        self._file, self._findings, self._executor, self._stack = file, findings, executor, stack
-        self._ahead = threads + 1 if executor else 0
+    def __init__(self, file: MdfFile, findings: Findings, threads: int, stack: ExitStack) -> None:
+        self._file, self._findings, self._threads, self._stack = file, findings, threads, stack
         self._pieces: dict[int, tuple[Piece, ...]] = {0: ()}
         self._whole: set[int] = set()
         self._foreign: MDF | None = None
@@ -132,7 +129,7 @@ class Source:
 
     def _sorted(self, tables: Sequence[Table], finish: Finish) -> Batches:
         waiting, behind = deque(tables), 0
-        for table, found in in_order(self._executor, self._jobs(tables, finish), self._ahead):
+        for table, found in read_sorted(self._file, self._streams(tables, finish), self._threads):
             while waiting[0] is not table:
                 yield waiting.popleft(), None
                 behind = 0
@@ -144,17 +141,17 @@ class Source:
         for table in waiting:
             yield table, None
 
-    def _jobs(self, tables: Sequence[Table], finish: Finish) -> Iterator[Job]:
+    def _streams(self, tables: Sequence[Table], finish: Finish) -> Iterator[Stream]:
         for table in tables:
             assert table.columns is not None
             pieces = self._pieces[table.data_group.data]
             there = stream_bytes(pieces) // table.record_bytes
-            streams: dict[int, Values] = {
+            values: dict[int, Values] = {
                 channel.offset: SignalData(self._file, self._pieces[channel.data], self._findings, f"channel {channel.name!r}")
                 for channel in table.columns.streams
             }
             records = there if table.records is None else min(there, table.records)
-            yield from jobs_of(table, self._file, pieces, records, streams, to_physical if table.is_bus else finish)
+            yield Stream(table, pieces, records, values, to_physical if table.is_bus else finish)
 
     def _lose(self, table: Table, lost: Lost, behind: int) -> int:
         """Tell what a lost stretch costs; the records that it touches, those told before left out."""
@@ -171,7 +168,7 @@ class Source:
 
     def _unsorted(self, tables: Sequence[Table], finish: Finish) -> Batches:
         pieces = self._pieces[tables[0].data_group.data]
-        demux = Demux(self._file, tables[0].data_group, pieces, tables, self._findings, self._executor)
+        demux = Demux(self._file, tables[0].data_group, pieces, tables, self._findings, self._threads)
         try:
             for table, found in demux.results():
                 assert not isinstance(found, Lost)

@@ -1,127 +1,94 @@
-"""Sorted groups: their streams as decoded record batches, on one thread or several. Belongs here: jobs, their order, look-ahead.
+"""Sorted groups: their streams as decoded record batches. Belongs here: pieces in order, windows of records.
 
 Never here: what batches become, findings, unsorted streams.
 
-A job is a run of pieces. The record that the border between two runs cuts needs the end of the one and the start of the other:
-each job passes the end on as soon as it has inflated its last piece. Jobs start in order, so the one that waits is never
-ahead of the one that it waits for. Look-ahead is bounded by a number of jobs, each of about 4 MiB of records.
+Threads inflate ahead and do nothing else. Decoding asks numpy for many short things, and threads that pass the interpreter's
+lock to and fro between them take longer than one.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from functools import partial
+from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from drivelake.errors import LogDamaged
+from drivelake.logs.ahead import in_order
 from drivelake.logs.mdf.blocks import MdfFile
+from drivelake.logs.mdf.cells import Bytes
 from drivelake.logs.mdf.decoding import Decoded, GroupColumns, Values, Window
 from drivelake.logs.mdf.model import Piece
-from drivelake.logs.mdf.runs import Lost, Rows, Run, read_run, runs_of
+from drivelake.logs.mdf.pieces import PLAIN, inflate
+from drivelake.logs.mdf.rows import Cutter, Lost, Rows, parts_of
 from drivelake.logs.mdf.tables import Table
 
-__all__ = ["Found", "Job", "decoded", "in_order", "jobs_of"]
+__all__ = ["Found", "Stream", "decoded", "read_sorted"]
 
 Found: TypeAlias = "Decoded | Lost"
-Result = TypeVar("Result")
 
-# memory of the columns that one window takes, roughly: little enough that the allocator keeps it for the next one, where it would
-# give back what a larger one took; and of all windows of a job that runs ahead
-WINDOW_BYTES = 4 << 20
-AHEAD_BYTES = 64 << 20
+# memory of the columns that one window takes, roughly: smaller ones cost more calls, larger ones leave the cache
+WINDOW_BYTES = 8 << 20
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of one table.
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The records of one sorted table.
 
     Attributes:
         table: whose records.
-        file: the file.
-        run: of the table's stream.
-        before: the end of the run before.
-        after: takes the end of this run.
+        pieces: of the stream.
         records: of the table; what stands behind them is not read.
-        streams: values of varying length, by the offset of their channels; they bind the job to the thread that owns them.
+        values: those of varying length, by the offset of their channels.
         finish: what is done to each batch.
     """
 
     table: Table
-    file: MdfFile
-    run: Run
-    before: Future[bytes | None]
-    after: Future[bytes | None]
+    pieces: Sequence[Piece]
     records: int
-    streams: Mapping[int, Values]
+    values: Mapping[int, Values]
     finish: Callable[[pa.RecordBatch], pa.RecordBatch]
 
-    @property
-    def may_run_ahead(self) -> bool:
-        """Whether all that it finds fits into memory beside others."""
-        assert self.table.columns is not None
-        rows = (self.run.end - self.run.start) // self.table.record_bytes + 1
-        return not self.streams and rows * (self.table.columns.row_bytes + self.table.record_bytes) <= AHEAD_BYTES
 
-    def results(self) -> Iterator[Found]:
-        """Batches of consecutive records, and what is lost between them, in the order of the stream."""
-        assert self.table.columns is not None
-        found = read_run(self.file, self.run, self.table.record_bytes, self.before.result, self.after.set_result)
-        end = min(self.run.end // self.table.record_bytes, self.records)
-        try:
-            for item in decoded(self.table.columns, found, end, self.streams):
-                yield item if isinstance(item, Lost) else Decoded(self.finish(item.batch), item.wrong)
-        finally:
-            if not self.after.done():
-                self.after.set_result(None)
+def read_sorted(file: MdfFile, streams: Iterable[Stream], threads: int) -> Iterator[tuple[Table, Found]]:
+    """Batches of consecutive records, and what is lost between them, in the order of the streams.
+
+    Args:
+        file: the file.
+        streams: asked for one by one.
+        threads: that inflate ahead; 1 inflates when it is asked for.
+    """
+    parts = ((stream, part) for stream in streams for part in parts_of(stream.pieces, stream.table.record_bytes))
+    opened = in_order(parts, partial(_opened, file), weight=lambda job: job[1].size, threads=threads)
+    for stream, of_one in groupby(opened, key=lambda found: found[0][0]):
+        assert stream.table.columns is not None
+        parts_of_one = ((part, data) for (_, part), data in of_one)
+        for item in decoded(stream.table.columns, _records(file, stream.table, parts_of_one), stream.records, stream.values):
+            yield stream.table, item if isinstance(item, Lost) else Decoded(stream.finish(item.batch), item.wrong)
 
 
-def jobs_of(
-    table: Table,
-    file: MdfFile,
-    pieces: Sequence[Piece],
-    records: int,
-    streams: Mapping[int, Values],
-    finish: Callable[[pa.RecordBatch], pa.RecordBatch],
-) -> Iterator[Job]:
-    """The jobs that read a sorted table."""
-    before: Future[bytes | None] = Future()
-    before.set_result(None)
-    for run in runs_of(pieces, table.record_bytes):
-        after: Future[bytes | None] = Future()
-        yield Job(table, file, run, before, after, records, streams, finish)
-        before = after
-
-
-def in_order(executor: Executor | None, jobs: Iterable[Job], ahead: int) -> Iterator[tuple[Table, Found]]:
-    """What jobs find, in their order, at most ``ahead`` of them before their turn."""
-    waiting: deque[tuple[Job, Future[list[Found]] | None]] = deque()
+def _opened(file: MdfFile, job: tuple[Stream, Piece]) -> Bytes | LogDamaged:
     try:
-        for job in jobs:
-            future = executor.submit(_all, job) if executor and job.may_run_ahead else None
-            waiting.append((job, future))
-            # a job that runs in its turn may hold what others wait for: nothing is begun behind it
-            while waiting and (len(waiting) > ahead or future is None):
-                yield from _turn(*waiting.popleft())
-        while waiting:
-            yield from _turn(*waiting.popleft())
-    finally:
-        for _, future in waiting:
-            if future is not None:
-                future.cancel()
+        return np.frombuffer(inflate(file, job[1]), np.uint8)
+    except LogDamaged as error:
+        return error
 
 
-def _turn(job: Job, future: Future[list[Found]] | None) -> Iterator[tuple[Table, Found]]:
-    for found in job.results() if future is None else future.result():
-        yield job.table, found
-
-
-def _all(job: Job) -> list[Found]:
-    return list(job.results())
+def _records(file: MdfFile, table: Table, parts: Iterable[tuple[Piece, Bytes | LogDamaged]]) -> Iterator[Rows | Lost]:
+    cutter = Cutter(table.record_bytes)
+    for part, data in parts:
+        if isinstance(data, LogDamaged):
+            cutter.lost()
+            yield Lost(data.message, part.place, part.place + part.size)
+            continue
+        yield from cutter.records(part, data)
+        if part.packing == PLAIN:
+            file.release(part.offset, part.stored)
 
 
 def decoded(columns: GroupColumns, found: Iterable[Rows | Lost], end: int, streams: Mapping[int, Values]) -> Iterator[Found]:
@@ -130,7 +97,7 @@ def decoded(columns: GroupColumns, found: Iterable[Rows | Lost], end: int, strea
     Args:
         columns: of the group.
         found: records in rising order, and what is lost between them.
-        end: number of records of the group up to the end of the run; what stands behind is left out.
+        end: number of records of the group; what stands behind is left out.
         streams: values of varying length, by the offset of their channels.
     """
     most = max(1, WINDOW_BYTES // columns.row_bytes)

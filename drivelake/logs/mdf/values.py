@@ -19,7 +19,7 @@ from drivelake.logs.findings import Findings
 from drivelake.logs.mdf.blocks import MdfFile
 from drivelake.logs.mdf.cells import Bytes
 from drivelake.logs.mdf.model import Piece
-from drivelake.logs.mdf.runs import runs_of, stream_bytes, unpacked
+from drivelake.logs.mdf.rows import parts_of, stream_bytes, unpacked
 
 __all__ = ["VALUE_BYTES_MAX", "SignalData", "values_in"]
 
@@ -40,7 +40,7 @@ class SignalData:
 
     def __init__(self, file: MdfFile, pieces: Sequence[Piece], findings: Findings, what: str) -> None:
         self._file = file
-        self._pieces = [piece for run in runs_of(pieces, 1) for piece in run.pieces]
+        self._pieces = list(parts_of(pieces, 1))
         self._places = [piece.place for piece in self._pieces]
         self._size = stream_bytes(pieces)
         self._findings = findings

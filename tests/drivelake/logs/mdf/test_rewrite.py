@@ -14,7 +14,7 @@ from drivelake.logs.mdf.blocks import MdfFile
 from drivelake.logs.mdf.parse import parse
 from drivelake.logs.mdf.pieces import pieces_of
 from drivelake.logs.mdf.rewrite import rewrite_mdf
-from drivelake.logs.mdf.runs import unpacked
+from drivelake.logs.mdf.rows import unpacked
 from tests.drivelake.logs.mdf.mdf_blocks import (
     Block,
     chained,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from drivelake.logs.findings import Findings
 from drivelake.logs.mdf.blocks import MdfFile
 from drivelake.logs.mdf.pieces import PLAIN, pieces_of
-from drivelake.logs.mdf.runs import unpacked
+from drivelake.logs.mdf.rows import unpacked
 from drivelake.logs.mdf.writing import BlockWriter, StreamWriter
 
 START = b"MDF     4.10    tests   " + bytes(4) + (410).to_bytes(2, "little") + bytes(34)
