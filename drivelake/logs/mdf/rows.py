@@ -14,12 +14,11 @@ import numpy as np
 from drivelake.logs.mdf.blocks import MdfFile
 from drivelake.logs.mdf.cells import Bytes
 from drivelake.logs.mdf.model import Piece
-from drivelake.logs.mdf.pieces import PLAIN, inflate
+from drivelake.logs.mdf.pieces import PLAIN, TRANSPOSED, inflate
 
 __all__ = ["Cutter", "Lost", "Rows", "parts_of", "stream_bytes", "unpacked"]
 
 PART_BYTES = 4 << 20
-TRANSPOSED = 1
 
 
 class Rows(NamedTuple):

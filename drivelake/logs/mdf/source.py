@@ -21,7 +21,7 @@ from drivelake.logs.mdf.decoding import Values
 from drivelake.logs.mdf.demux import Demux
 from drivelake.logs.mdf.model import Piece
 from drivelake.logs.mdf.physical import to_physical
-from drivelake.logs.mdf.pieces import pieces_of
+from drivelake.logs.mdf.pieces import TRANSPOSED, pieces_of
 from drivelake.logs.mdf.rows import Lost, stream_bytes
 from drivelake.logs.mdf.streams import Stream, read_sorted
 from drivelake.logs.mdf.tables import Table
@@ -66,6 +66,7 @@ class Source:
             for channel in table.columns.streams:
                 self._find(channel.data, f"channel {channel.name!r} of group {table.group.index}")
             self._compare(table)
+            self._doubt_rows(table)
 
     @property
     def verified(self) -> frozenset[int]:
@@ -115,6 +116,15 @@ class Source:
                 f" its data hold {held} bytes.",
                 channel=table.name,
                 lost=max(0, table.records - there),
+            )
+
+    def _doubt_rows(self, table: Table) -> None:
+        """A row length that is not the records' may be meant or be a flipped bit: no checksum covers it."""
+        lengths = {piece.columns for piece in self._pieces[table.data_group.data] if piece.packing == TRANSPOSED}
+        for other in sorted(lengths - {table.record_bytes}):
+            self._findings.note(
+                f"Group {table.group.index} ({table.name!r}): blocks are transposed by rows of {other} bytes, its records have"
+                f" {table.record_bytes}. Nothing in the file confirms {other}."
             )
 
     def _torn(self, table: Table, left: int) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
-from drivelake.logs.mdf import runs, streams
+from drivelake.logs.mdf import rows, streams
 from drivelake.logs.mdf.bus import frames_of
-from drivelake.logs.mdf.reader import inspect_mdf, read_mdf, to_physical
+from drivelake.logs.mdf.reader import inspect_mdf, to_physical
 from drivelake.logs.report import Leftovers
 from tests.drivelake.logs.making import DATABASE, write_can, write_mdf
 from tests.drivelake.logs.mdf.mdf_blocks import (
@@ -29,22 +29,7 @@ from tests.drivelake.logs.mdf.mdf_blocks import (
     text,
     write_blocks,
 )
-
-
-def batches(path, **options):
-    options = {"batch_rows": 1000, "leftovers": None, "findings": Findings(strict=True), **options}
-    return list(read_mdf(path, wanted=options.pop("wanted", lambda _: True), **options))
-
-
-def tables(path, **options):
-    found = {}
-    for batch in batches(path, **options):
-        found.setdefault(batch.channel, []).append(batch.batch)
-    return {name: pa.Table.from_batches(parts) for name, parts in found.items()}
-
-
-def times(count):
-    return np.arange(count) * 0.01
+from tests.drivelake.logs.mdf.reading import batches, tables, times
 
 
 @pytest.fixture
@@ -133,7 +118,7 @@ def test_the_last_batch_of_a_group_says_so(log):
 def test_values_do_not_depend_on_the_window(log, monkeypatch, window_bytes):
     whole = tables(log)
     monkeypatch.setattr(streams, "WINDOW_BYTES", window_bytes)
-    monkeypatch.setattr(runs, "RUN_BYTES", window_bytes)
+    monkeypatch.setattr(rows, "PART_BYTES", window_bytes)
     assert tables(log, batch_rows=33) == whole
     assert tables(log, batch_rows=33, threads=2) == whole
 
@@ -227,10 +212,18 @@ def test_records_do_not_depend_on_how_their_stream_is_stored(tmp_path_factory, c
     data = stored(stream_of(count), cuts, packings)
     path = record_file(tmp_path_factory.mktemp("log") / "log.mf4", count, data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "RUN_BYTES", run)
+        patch.setattr(rows, "PART_BYTES", run)
         assert tables(path, threads=threads)["g"].to_pylist() == rows_of(count)
     _, (report,) = inspect_mdf(path, Findings(strict=True))
     assert report.messages == count
+
+
+def test_rows_of_another_length_than_the_records_are_noted(tmp_path):
+    for length, noted in ((RECORD.size, False), (30, True)):
+        findings = Findings(strict=True)
+        tables(record_file(tmp_path / "log.mf4", 9, stored(stream_of(9), [], [length])), findings=findings)
+        told = [note for note in findings.notes if f"rows of {length} bytes, its records have {RECORD.size}" in note]
+        assert bool(told) == noted
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -253,7 +246,7 @@ def test_behind_a_lost_piece_reading_goes_on_at_the_next_whole_record(tmp_path_f
     path.write_bytes(content)
     findings = Findings()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "RUN_BYTES", run)
+        patch.setattr(rows, "PART_BYTES", run)
         found = tables(path, findings=findings, threads=threads)["g"].to_pylist()
     assert found == [row for i, row in enumerate(rows_of(100)) if i not in lost]
     assert (findings.expected, findings.lost["g"]) == ({"g": 100}, len(lost))
@@ -591,19 +584,16 @@ print(rows, report.messages)
 
 @pytest.mark.slow
 def test_500_megabytes_in_one_plain_block_are_read_in_less_memory_than_that(tmp_path):
-    count, block = 500_000_000 // RECORD.size, 100_000
+    count = 500_000_000 // RECORD.size
     path = record_file(tmp_path / "log.mf4", 0, None, cycles=count)
     content = bytearray(path.read_bytes())
     content += bytes(-len(content) % 8)
     at = content.index(b"##DG")
     content[at + 24 + 16 : at + 24 + 24] = len(content).to_bytes(8, "little")
     content += struct.pack("<4s4xQQ", b"##DT", 24 + count * RECORD.size, 0)
-    records = np.zeros(block, np.dtype([("t", "<f8"), ("x", "<u2"), ("y", "i1")]))
     with path.open("wb") as file:
         file.write(content)
-        for first in range(0, count, block):
-            records["t"] = np.arange(first, first + block) * 0.001
-            file.write(records[: min(block, count - first)].tobytes())
+        file.truncate(len(content) + count * RECORD.size)  # zeros that take no disk
     done = subprocess.run([sys.executable, "-c", BOUNDED, str(path)], capture_output=True, text=True, timeout=300, check=False)
     assert done.stderr == ""
     assert done.stdout.split() == [str(count), str(count)]
