@@ -1,7 +1,7 @@
 """Bus logging: CAN frames in MDF 4, decoded with a DBC. Belongs here: those cases. Never here: measured signals (mdf).
 
 Imports and what is loaded late are outside of the measured part, on both sides: every variant has read a tiny input before.
-Nothing here is compiled at run time: the compiled walk is for unsorted streams of 384 MiB and more.
+Nothing here is compiled at run time: the compiled walk is for unsorted streams of 768 MiB and more.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from typing import TypeVar
 __all__ = ["in_order"]
 
 AHEAD_BYTES = 64 << 20
+# For each thread: a caller that takes several at a time before it works on them must not find the threads idle behind it.
+AHEAD_JOBS = 3
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -23,7 +25,7 @@ def in_order(
 ) -> Iterator[tuple[Job, Done]]:
     """Each job with what became of it, in the order of the jobs.
 
-    At most ``threads + 1`` jobs and, beyond the first, 64 MiB of results are ahead of the caller, so memory stays bounded.
+    At most 3 jobs for each thread and, beyond the first, 64 MiB of results are ahead of the caller, so memory stays bounded.
 
     Args:
         jobs: asked for one by one.
@@ -41,7 +43,7 @@ def in_order(
     try:
         for job in jobs:
             size = weight(job)
-            while waiting and (len(waiting) > threads or held + size > AHEAD_BYTES):
+            while waiting and (len(waiting) >= AHEAD_JOBS * threads or held + size > AHEAD_BYTES):
                 first, freed, future = waiting.popleft()
                 yield first, future.result()
                 held -= freed

@@ -34,6 +34,7 @@ __all__ = [
     "type_of",
     "unit_field",
     "values_of",
+    "windows",
 ]
 
 AnyField: TypeAlias = "pa.Field[pa.DataType]"
@@ -42,6 +43,8 @@ Invalid: TypeAlias = "NDArray[np.bool_] | None"
 
 LONG_BYTES = 1 << 14
 TILE_BYTES = 1 << 18
+# stretches go by their lengths where those are short, and this many share one
+ALIKE_BYTES, ALIKE_MIN = 1 << 10, 1 << 8
 
 T_NS: AnyField = pa.field("t_ns", pa.int64(), nullable=False)
 
@@ -179,11 +182,21 @@ def pack(rows: NDArray[np.uint8], lengths: NDArray[np.integer]) -> NDArray[np.ui
 
 def pick(data: NDArray[np.uint8], starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.uint8]:
     """The stretches of ``data`` that begin at ``starts``, one behind the other; all of them inside ``data``."""
-    ends = np.cumsum(lengths, dtype=np.int64)
+    lengths = np.asarray(lengths, np.int64)
+    ends = np.cumsum(lengths)
     begins = ends - lengths
     out = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-    # short stretches go by an index of every byte, some at a time; long ones each for itself
-    long = np.flatnonzero(np.asarray(lengths) >= LONG_BYTES)
+    uses = np.bincount(lengths) if len(ends) and int(lengths.max()) < ALIKE_BYTES else np.empty(0, np.int64)
+    alike = np.flatnonzero(uses).tolist()
+    if alike and len(alike) * ALIKE_MIN <= len(ends):
+        for length in alike:
+            rows = slice(None) if uses[length] == len(ends) else np.flatnonzero(lengths == length)
+            if length:
+                kind = f"V{length}"
+                windows(out, kind)[begins[rows]] = windows(data, kind)[starts[rows]]
+        return out
+    # other short stretches go by an index of every byte, some at a time; long ones each for itself
+    long = np.flatnonzero(lengths >= LONG_BYTES)
     tiles = np.flatnonzero(np.diff(ends // TILE_BYTES)) + 1
     cuts = np.unique(np.concatenate(([0], long, long + 1, tiles, [len(ends)])))
     for first, last in pairwise(cuts.tolist()):
@@ -196,6 +209,11 @@ def pick(data: NDArray[np.uint8], starts: NDArray[np.integer], lengths: NDArray[
         index += np.arange(place, end)
         out[place:end] = data[index]
     return out
+
+
+def windows(data: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
+    """The values of a type that begin at each byte of ``data``, one byte apart; they share its memory."""
+    return np.ndarray((len(data) - np.dtype(dtype).itemsize + 1,), dtype, data, strides=(1,))
 
 
 def buffer_of(values: NDArray[Any]) -> pa.Buffer:

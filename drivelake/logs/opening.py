@@ -15,7 +15,8 @@ from pathlib import Path, PurePath
 
 from drivelake.errors import LogDamaged, MissingChannel, UnsupportedLog
 from drivelake.logs.findings import RESTORE, Findings
-from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, LogReport, Stamps, recoveries, silences
+from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, LogReport, recoveries, silences
+from drivelake.logs.stamps import Stamps
 
 __all__ = ["DATABASE_SUFFIXES", "LOG_SUFFIXES", "inspect_log", "is_log", "read_log"]
 

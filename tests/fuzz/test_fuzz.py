@@ -1,12 +1,8 @@
 """A short fuzz run of every format, and that the run sees what it looks for. The long one is ``make fuzz``."""
 
-import os
-import signal
-import time
-
 import pytest
 
-from tests.fuzz import oracle, reader, run
+from tests.fuzz import dying, oracle, run
 from tests.fuzz.corpus import Seed, corpus
 from tests.fuzz.mutations import MUTATIONS, Damaged, generator, mutate
 
@@ -67,25 +63,12 @@ def test_an_exception_that_is_none_of_ours_is_seen(seeds, tmp_path, monkeypatch)
     assert broken[0].startswith("IndexError at test_fuzz.py")
 
 
-def dies(corpus, seed, first, count, threads):
-    if first <= 30 < first + count:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if first <= 40 < first + count:
-        time.sleep(60)
-    return {"broken": [], "kinds": {".x flip": count}}
-
-
 def test_a_reader_that_dies_or_hangs_costs_its_case_only(monkeypatch):
-    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.fuzz.test_fuzz import serve; serve()"
+    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.fuzz.dying import serve; serve()"
     monkeypatch.setattr(run, "COMMAND", (*run.COMMAND[:2], start, str(run.ROOT)))
+    monkeypatch.setattr(run, "corpus", lambda _: [])
     monkeypatch.setattr(run, "CAPS", run.Caps(seconds=3))
     monkeypatch.setattr(run, "CAPS_ALONE", run.Caps(seconds=2))
     outcome = run.fuzz(75)
-    assert [number for number, _ in outcome.died] == [30, 40]
+    assert [number for number, _ in outcome.died] == [dying.DIES_AT, dying.HANGS_AT]
     assert outcome.cases == 75
-
-
-def serve():
-    import sys
-
-    reader.worker.main(sys.argv[1:], {"cases": dies})

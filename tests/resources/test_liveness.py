@@ -1,5 +1,6 @@
 """A run whose process died is reported failed, and only such a run."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,6 @@ import pytest
 from definitions import build_defs, dagster_home
 from drivelake.lake import Lake
 from resources.liveness import GRACE_S, fail_dead_runs, mark_alive
-from tests.support import small_declaration
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD = "import sys, time; from pathlib import Path; from drivelake.lake import Lake; from resources.liveness import mark_alive\n"
@@ -19,8 +19,9 @@ HOLD += "mark_alive(Lake(Path(sys.argv[1])), sys.argv[2]); print('held', flush=T
 
 
 @pytest.fixture
-def lake(tmp_path):
-    return Lake.create(tmp_path / "lake", small_declaration())
+def lake(empty, tmp_path):
+    shutil.copytree(empty, tmp_path / "lake", symlinks=True)
+    return Lake(tmp_path / "lake")
 
 
 @pytest.fixture

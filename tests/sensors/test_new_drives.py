@@ -22,8 +22,9 @@ RUN_KEY = "dagster/run_key"
 class World:
     """A lake, a real instance on disk, and a daemon that ticks when it is told to."""
 
-    def __init__(self, root, **ingest):
-        self.lake = Lake.create(root / "lake", small_declaration(**ingest))
+    def __init__(self, of, root, **ingest):
+        shutil.copytree(of, root, symlinks=True)
+        self.lake = Lake.create(root, small_declaration(**ingest))
         self.instance = dg.DagsterInstance.from_config(str(dagster_home(self.lake.root)))
         self.defs = build_defs(self.lake.declaration, self.lake.root)
 
@@ -62,13 +63,29 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
-    return World(tmp_path)
+def world(empty, tmp_path):
+    return World(empty, tmp_path / "lake")
+
+
+@pytest.fixture(scope="module")
+def drive(generated):
+    return generated / "inbox" / "signals_01"
+
+
+@pytest.fixture(scope="module")
+def once(empty, drive, tmp_path_factory):
+    """A lake into which the sensor has brought one drive; copy it."""
+    world = World(empty, tmp_path_factory.mktemp("once") / "lake")
+    world.arrive(drive, "signals_01")
+    assert world.run(world.tick()[1]) == {"signals_01": True}
+    world.instance.dispose()
+    return world.lake.root
 
 
 @pytest.fixture
-def drive(generated):
-    return generated / "inbox" / "signals_01"
+def landed(once, tmp_path):
+    """The same world with one drive landed."""
+    return World(once, tmp_path / "lake")
 
 
 def asked(requests):
@@ -99,8 +116,8 @@ def test_a_request_that_was_lost_before_it_ran_is_asked_for_again(world, drive):
     assert asked(world.tick()[1]) == ["signals_01"]
 
 
-def test_a_marker_decides_when_it_is_declared(tmp_path, drive):
-    world = World(tmp_path, marker="_COMPLETE")
+def test_a_marker_decides_when_it_is_declared(empty, tmp_path, drive):
+    world = World(empty, tmp_path / "lake", marker="_COMPLETE")
     world.arrive(drive, "signals_01")
     result, requests = world.tick()
     assert requests == []
@@ -109,8 +126,8 @@ def test_a_marker_decides_when_it_is_declared(tmp_path, drive):
     assert asked(world.tick()[1]) == ["signals_01"]
 
 
-def test_without_a_marker_a_drive_must_be_quiet(tmp_path, drive, monkeypatch):
-    world = World(tmp_path, quiet_s=60)
+def test_without_a_marker_a_drive_must_be_quiet(empty, tmp_path, drive, monkeypatch):
+    world = World(empty, tmp_path / "lake", quiet_s=60)
     now = 1_000_000.0
     monkeypatch.setattr("sensors.new_drives.time.time", lambda: now)
     world.arrive(drive, "signals_01")
@@ -124,25 +141,21 @@ def test_without_a_marker_a_drive_must_be_quiet(tmp_path, drive, monkeypatch):
     assert asked(world.tick()[1]) == ["signals_01"]
 
 
-def test_a_replaced_file_runs_again_and_gives_a_new_version(world, drive, generated):
-    world.arrive(drive, "signals_01")
-    world.run(world.tick()[1])
-    before = world.lake.head("raw_logs", "signals_01").digest
-    shutil.copy(generated / "inbox" / "signals_03" / "can.mf4", world.lake.inbox / "signals_01" / "can.mf4")
-    _, requests = world.tick()
-    assert world.run(requests) == {"signals_01": True}
-    assert world.lake.head("raw_logs", "signals_01").digest != before
-    assert world.lake.version(world.lake.head("signals", "signals_01").manifest.inputs[0]).digest != before
+def test_a_replaced_file_runs_again_and_gives_a_new_version(landed, generated):
+    before = landed.lake.head("raw_logs", "signals_01").digest
+    shutil.copy(generated / "inbox" / "signals_03" / "can.mf4", landed.lake.inbox / "signals_01" / "can.mf4")
+    _, requests = landed.tick()
+    assert landed.run(requests) == {"signals_01": True}
+    assert landed.lake.head("raw_logs", "signals_01").digest != before
+    assert landed.lake.version(landed.lake.head("signals", "signals_01").manifest.inputs[0]).digest != before
 
 
-def test_a_touched_file_with_the_same_bytes_gives_the_same_version(world, drive):
-    world.arrive(drive, "signals_01")
-    world.run(world.tick()[1])
-    before = world.lake.head("sensor_frames", "signals_01").digest
-    os.utime(world.lake.inbox / "signals_01" / "can.mf4")
-    world.run(world.tick()[1])
-    assert world.lake.head("sensor_frames", "signals_01").digest == before
-    assert world.tick()[1] == []
+def test_a_touched_file_with_the_same_bytes_gives_the_same_version(landed):
+    before = landed.lake.head("sensor_frames", "signals_01").digest
+    os.utime(landed.lake.inbox / "signals_01" / "can.mf4")
+    landed.run(landed.tick()[1])
+    assert landed.lake.head("sensor_frames", "signals_01").digest == before
+    assert landed.tick()[1] == []
 
 
 def test_a_failing_drive_does_not_hold_up_others_and_is_given_up_until_its_bytes_change(world, drive):
@@ -190,27 +203,23 @@ def test_a_drive_without_frames_is_given_up_after_three_attempts_until_its_rig_i
     assert world.tick()[1] == []
 
 
-def test_raw_logs_landed_anew_without_their_frames_are_not_done(world, drive, generated):
-    world.arrive(drive, "signals_01")
-    world.run(world.tick()[1])
-    shutil.copy(generated / "inbox" / "signals_03" / "can.mf4", world.lake.inbox / "signals_01" / "can.mf4")
+def test_raw_logs_landed_anew_without_their_frames_are_not_done(landed, generated):
+    shutil.copy(generated / "inbox" / "signals_03" / "can.mf4", landed.lake.inbox / "signals_01" / "can.mf4")
     assert (
-        world.defs.resolve_job_def("ingest")
-        .execute_in_process(instance=world.instance, partition_key="signals_01", asset_selection=[dg.AssetKey("raw_logs")])
+        landed.defs.resolve_job_def("ingest")
+        .execute_in_process(instance=landed.instance, partition_key="signals_01", asset_selection=[dg.AssetKey("raw_logs")])
         .success
     )
-    assert stale_because(RAW_LOGS, world.lake, "signals_01") is None
-    assert asked(world.tick()[1]) == ["signals_01"]
+    assert stale_because(RAW_LOGS, landed.lake, "signals_01") is None
+    assert asked(landed.tick()[1]) == ["signals_01"]
 
 
-def test_a_lost_catalogue_costs_one_more_run_a_drive(world, drive):
-    world.arrive(drive, "signals_01")
-    world.run(world.tick()[1])
-    before = world.lake.store.resolve("main")
-    (world.lake.root / "catalogue.sqlite").unlink()
-    assert world.run(world.tick()[1]) == {"signals_01": True}
-    assert world.tick()[1] == []
-    assert world.lake.store.resolve("main") == before
+def test_a_lost_catalogue_costs_one_more_run_a_drive(landed):
+    before = landed.lake.store.resolve("main")
+    (landed.lake.root / "catalogue.sqlite").unlink()
+    assert landed.run(landed.tick()[1]) == {"signals_01": True}
+    assert landed.tick()[1] == []
+    assert landed.lake.store.resolve("main") == before
 
 
 def test_a_drive_that_no_rig_names_is_told_and_not_run(world, drive):

@@ -13,7 +13,8 @@ from drivelake.logs.bags.tables import BagTables, SoundMessage, rows_by_name
 from drivelake.logs.findings import Findings
 from drivelake.logs.messages.block import Channel, MessageBlock
 from drivelake.logs.messages.table import unsupported_reason
-from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
+from drivelake.logs.report import ChannelReport, Leftovers, LogBatch
+from drivelake.logs.stamps import Stamps
 
 __all__ = ["inspect_ros1", "read_ros1", "sound_messages"]
 

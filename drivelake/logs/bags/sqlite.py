@@ -17,7 +17,8 @@ from drivelake.logs.bags.tables import BagTables, SoundMessage
 from drivelake.logs.findings import Findings
 from drivelake.logs.messages.block import MessageBlock
 from drivelake.logs.messages.table import Table, unsupported_reason
-from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
+from drivelake.logs.report import ChannelReport, Leftovers, LogBatch
+from drivelake.logs.stamps import Stamps
 
 __all__ = ["inspect_sqlite", "read_sqlite", "sound_messages"]
 

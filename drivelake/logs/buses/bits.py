@@ -91,7 +91,10 @@ def raw_of(payloads: Payloads, signal: BusSignal) -> Values:
     if signal.is_float:
         unsigned, real = FLOATS[signal.bits]
         return bits.astype(unsigned).view(real).astype(np.float64)
-    return (bits & np.uint64((1 << signal.bits) - 1)).view(np.int64)
+    if shift + signal.bits < WORD_BITS or beyond > 0:
+        mask = np.uint64((1 << signal.bits) - 1)
+        bits = bits & mask if bits is first else np.bitwise_and(bits, mask, out=bits)
+    return bits.view(np.int64)
 
 
 def physical_of(raw: Values, signal: BusSignal) -> NDArray[np.float64]:

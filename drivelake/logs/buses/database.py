@@ -1,6 +1,6 @@
 """Databases of buses: which message a frame is, and where its signals are. Belongs here: reading them, matching ids.
 
-Never here: payloads, tables. cantools reads the files; nothing of it leaves this module.
+Never here: payloads, tables. cantools reads the files, but for plain ones (dbc.py); nothing of it leaves this module.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeGuard
 
 from drivelake.errors import InputError
+from drivelake.logs.buses.dbc import PlainMessage, PlainSignal, plain_messages
 from drivelake.logs.buses.j1939 import NULL_ADDRESS, pgn_of, source_of
 from drivelake.logs.findings import Findings
 
@@ -146,6 +148,11 @@ class Databases:
         """Whether a message stands for a parameter group, so that transport sessions can be messages."""
         return bool(self._by_pgn)
 
+    @property
+    def longest(self) -> int:
+        """Payload bytes of the longest message."""
+        return max((message.length for message in self._by_id.values()), default=0)
+
     def find(self, identifier: int, *, extended: bool) -> BusMessage | None:
         """The message of a frame: the one of its identifier, else the one of its J1939 parameter group."""
         if (exact := self._by_id.get((identifier, extended))) is not None or not extended:
@@ -198,6 +205,8 @@ class _Content(NamedTuple):
 def _content(path: Path, digest: bytes) -> _Content | None:
     """What a file describes; None for diagnostics. A log asks for CAN and for LIN, and a drive has many logs."""
     del digest
+    if path.suffix.lower() == ".dbc" and (plain := _plain(path)) is not None:
+        return _Content("CAN", plain)
     database = _load(path)
     if not _has_messages(database):
         return None
@@ -205,6 +214,52 @@ def _content(path: Path, digest: bytes) -> _Content | None:
     in_j1939 = "J1939" in (attributes.get("ProtocolType", "") + attributes.get("BusType", "")).upper()
     messages = tuple(_message(message, path.name, in_j1939=in_j1939) for message in database.messages)
     return _Content("LIN" if "LIN" in attributes.get("BusType", "").upper().split() else "CAN", messages)
+
+
+def _plain(path: Path) -> tuple[BusMessage, ...] | None:
+    """The messages of a plain DBC file, without cantools; None for all others."""
+    found = plain_messages(path.read_bytes())
+    if found is None or not all(map(_is_ordinary, found)):
+        return None
+    return tuple(_plain_message(message, path.name) for message in found)
+
+
+def _is_ordinary(message: PlainMessage) -> bool:
+    """Whether :func:`_unreadable` has nothing to say about a message."""
+    factors = (abs(factor) for signal in message.signals for factor in (signal.scale, signal.offset))
+    return message.length <= PAYLOAD_BYTES_MAX and max(factors, default=0) <= FACTOR_MAX
+
+
+def _plain_message(message: PlainMessage, origin: str) -> BusMessage:
+    signals = sorted(map(_plain_signal, message.signals), key=attrgetter("first_bit"))
+    return BusMessage(
+        name=message.name,
+        id=message.id,
+        extended=message.extended,
+        length=message.length,
+        signals=tuple(signals),
+        selectors={},
+        j1939=False,
+        left_out=(),
+        unreadable="",
+        origin=origin,
+    )
+
+
+def _plain_signal(signal: PlainSignal) -> BusSignal:
+    scale, offset = _exact(signal.scale, signal.offset)
+    return BusSignal(
+        name=signal.name,
+        start=signal.start,
+        bits=signal.bits,
+        motorola=signal.motorola,
+        signed=signal.signed,
+        is_float=False,
+        scale=scale,
+        offset=offset,
+        unit=signal.unit,
+        values=tuple((number, text) for number, text in sorted(signal.values.items()) if number in RAW_VALUES),
+    )
 
 
 def _load(path: Path) -> Database | Diagnostics:
@@ -331,8 +386,12 @@ def _reachable(ids: Iterable[int]) -> frozenset[int]:
 
 def _factors(conversion: BaseConversion) -> tuple[float, float]:
     """Scale and offset; integers where cantools computes with integers, which Python keeps exact."""
-    scale, offset = conversion.scale, conversion.offset
-    if not conversion.is_float and float(scale).is_integer() and float(offset).is_integer():
+    return (conversion.scale, conversion.offset) if conversion.is_float else _exact(conversion.scale, conversion.offset)
+
+
+def _exact(scale: float, offset: float) -> tuple[float, float]:
+    """Both as integers if both are."""
+    if float(scale).is_integer() and float(offset).is_integer():
         return int(scale), int(offset)
     return scale, offset
 

@@ -22,8 +22,8 @@ class Frames(NamedTuple):
         id: (n,) uint32, 11 or 29 bits (CAN), 6 bits (LIN), without flags.
         extended: (n,) bool, whether the id has 29 bits.
         dlc: (n,) uint8, data length code as recorded.
-        length: (n,) uint8, payload bytes, at most ``data.shape[1]``.
-        data: (n, width) uint8, C order; width 8 or 64; bytes behind ``length`` are zero.
+        length: (n,) uint8, payload bytes, at most 64.
+        data: (n, width) uint8, C order; width 8 or 64, the first bytes of longer payloads; behind ``length`` are zeros.
     """
 
     t_ns: NDArray[np.int64]

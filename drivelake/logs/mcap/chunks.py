@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.ahead import in_order
+from drivelake.logs.mcap.content import Index
 from drivelake.logs.mcap.framing import Broken, Chunked, Frame, Item, Stretch
-from drivelake.logs.mcap.records import CHUNK_BYTES_MAX, U64, decompressed, parse_chunk
+from drivelake.logs.mcap.records import CHUNK_BYTES_MAX, U64, decompressed, parse_chunk, parse_indexes
 
 __all__ = ["Opened", "opened"]
 
-# Chunks whose messages are found together: what numpy does for one costs little more than what it does for several.
-TOGETHER_BYTES, TOGETHER_CHUNKS = 8 << 20, 64
+# Chunks whose messages are found together: what numpy does for one costs little more than what it does for several, as long
+# as they hold few messages; many are better found while their chunk is in the processor's cache.
+TOGETHER_BYTES, TOGETHER_CHUNKS, TOGETHER_MESSAGES = 8 << 20, 64, 1024
 
 
 class Opened(NamedTuple):
@@ -27,7 +29,8 @@ class Opened(NamedTuple):
 
     Attributes:
         chunk: the record.
-        indexes: those that follow it without another record.
+        indexes: those that follow it without another record and hold their own fields.
+        complaints: of those that do not.
         asked: whether it was opened at all.
         crc: CRC-32 that the chunk declares.
         buffer: (bytes,) uint8, its content; empty where it was not opened, or not sound.
@@ -35,11 +38,17 @@ class Opened(NamedTuple):
     """
 
     chunk: Frame
-    indexes: tuple[Frame, ...]
+    indexes: list[Index]
+    complaints: tuple[str, ...]
     asked: bool
     crc: int = 0
     buffer: NDArray[np.uint8] = np.empty(0, np.uint8)
     damage: str = ""
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is open and all indexes behind it, at least one, are sound."""
+        return bool(len(self.buffer) and self.indexes and not self.complaints)
 
 
 def opened(
@@ -53,7 +62,7 @@ def opened(
         threads: with more than one, chunks are opened before they are asked for.
 
     Yields:
-        Lists of about 8 MiB of content; nothing here keeps a list that was handed over.
+        Lists of about 8 MiB of content or a thousand messages; nothing here keeps a list that was handed over.
     """
 
     def work(job: tuple[Item, bool]) -> Opened | None:
@@ -65,14 +74,16 @@ def opened(
         return _declared_size(view, item.chunk) if asked and isinstance(item, Chunked) else 0
 
     waiting: list[Opened] = []
-    held = 0
+    held = messages = 0
     for (item, _), chunk in in_order(items, work, weight=weight, threads=threads):
         if chunk is not None:
             waiting.append(chunk)
             held += len(chunk.buffer)
+            messages += sum([index.listed for index in chunk.indexes])
             del chunk
-        if waiting and (not isinstance(item, Chunked) or held >= TOGETHER_BYTES or len(waiting) == TOGETHER_CHUNKS):
-            full, waiting, held = waiting, [], 0
+        enough = held >= TOGETHER_BYTES or messages >= TOGETHER_MESSAGES or len(waiting) == TOGETHER_CHUNKS
+        if waiting and (enough or not isinstance(item, Chunked)):
+            full, waiting, held, messages = waiting, [], 0, 0
             yield full
             del full
         if not isinstance(item, Chunked):
@@ -82,14 +93,17 @@ def opened(
 
 
 def _open(view: memoryview, item: Chunked, *, asked: bool) -> Opened:
-    chunk, indexes = item
+    chunk = item.chunk
+    parsed = list(parse_indexes(view, chunk.end, item.end))
+    indexes = [Index(*index) for index in parsed if not isinstance(index, LogDamaged)]
+    complaints = tuple(index.message for index in parsed if isinstance(index, LogDamaged))
     if not asked:
-        return Opened(chunk, indexes, asked)
+        return Opened(chunk, indexes, complaints, asked)
     try:
         record = parse_chunk(view[chunk.start : chunk.end], chunk.offset)
-        return Opened(chunk, indexes, asked, record.uncompressed_crc, decompressed(record, chunk.offset))
+        return Opened(chunk, indexes, complaints, asked, record.uncompressed_crc, decompressed(record, chunk.offset))
     except LogDamaged as damage:
-        return Opened(chunk, indexes, asked, damage=damage.message)
+        return Opened(chunk, indexes, complaints, asked, damage=damage.message)
 
 
 def _declared_size(view: memoryview, frame: Frame) -> int:

@@ -6,8 +6,7 @@ Belongs here: message heads, and that records tile their bytes without gap. Neve
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -18,15 +17,20 @@ from numpy.typing import NDArray
 from drivelake.logs.mcap.records import FRAME
 
 __all__ = [
+    "ENTRY",
     "FIELDS_SIZE",
     "HEAD",
+    "RAW_HEAD",
     "Content",
     "Index",
     "agreed",
-    "by_index",
     "by_scan",
+    "columns_of",
     "disagreeing",
+    "heads_at",
     "of_messages",
+    "runs_of",
+    "scan",
 ]
 
 # Frame and fields of a message record; its data follows.
@@ -35,8 +39,6 @@ HEAD = np.dtype(
 )
 FIELDS_SIZE = HEAD.itemsize - FRAME.size
 RAW_HEAD = np.dtype(f"V{HEAD.itemsize}")
-NO_HEADS = np.empty(0, RAW_HEAD)
-CHANNEL_BITS, CHANNEL_MAX = 16, (1 << 16) - 1
 # Of a message index: log time in ns, offset of the record inside the chunk.
 ENTRY = struct.Struct("<QQ")
 
@@ -91,15 +93,15 @@ class Content(NamedTuple):
 
 
 def _content(heads: NDArray[np.void], offsets: NDArray[np.int64]) -> Content:
-    return Content(heads, offsets, *_columns(heads), _runs(heads["channel"]))
+    return Content(heads, offsets, *columns_of(heads), runs_of(heads["channel"]))
 
 
-def _columns(heads: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def columns_of(heads: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Bytes of data, log time and publish time."""
     return heads["length"].view(np.int64) - FIELDS_SIZE, heads["log_ns"].copy(), heads["publish_ns"].copy()
 
 
-def _runs(channels: NDArray[np.uint16] | NDArray[np.int64]) -> tuple[tuple[int, slice], ...]:
+def runs_of(channels: NDArray[np.uint16] | NDArray[np.int64]) -> tuple[tuple[int, slice], ...]:
     """The rows of each number in a sorted column."""
     if not len(channels):
         return ()
@@ -133,76 +135,9 @@ def agreed(content: Content, index: Index) -> NDArray[np.int64]:
     return rows
 
 
-def by_index(chunks: Sequence[tuple[NDArray[np.uint8], Sequence[Index]]]) -> list[Content | None]:
-    """The content of chunks as their message indexes list it, or nothing for a chunk where they and the bytes disagree.
-
-    They agree if a message of the right channel and log time stands at every place they list, and if these messages
-    together with records of other kinds tile the chunk without gap. Several chunks cost little more than one.
-    """
-    found = _listed(chunks)
-    if found is not None:
-        return [*found]
-    return [None] if len(chunks) == 1 else [content for chunk in chunks for content in by_index([chunk])]
-
-
-def _listed(chunks: Sequence[tuple[NDArray[np.uint8], Sequence[Index]]]) -> list[Content] | None:
-    """As :func:`by_index`, nothing where one of the chunks and its indexes disagree.
-
-    All chunks stand on one line, one behind the other: what is compared is compared for all of them at once.
-    """
-    numbers: list[tuple[int, int, int]] = []
-    counts: list[int] = []
-    entries: list[memoryview] = []
-    runs: list[dict[int, slice]] = []
-    end, rows = 0, [0]
-    for buffer, indexes in chunks:
-        begin, end, row = end, end + len(buffer), 0
-        own: dict[int, slice] = {}
-        for channel, listed, _ in sorted(indexes, key=itemgetter(0)):
-            count = len(listed) // ENTRY.size
-            numbers.append((begin, end, len(runs) << CHANNEL_BITS | channel))
-            counts.append(count)
-            entries.append(listed)
-            if count:
-                own[channel] = slice(own[channel].start if channel in own else row, row + count)
-                row += count
-        runs.append(own)
-        rows.append(rows[-1] + row)
-    begins, ends, keys = np.array(numbers, np.int64).reshape(-1, 3).repeat(counts, 0).T
-    log_ns, offsets = np.frombuffer(b"".join(entries), "<i8").reshape(-1, 2).T
-    starts = begins + offsets
-    if not ((offsets >= 0) & (starts <= ends - HEAD.itemsize)).all():
-        return None
-    if not ((starts[1:] > starts[:-1]) | (keys[1:] != keys[:-1])).all():
-        order = np.lexsort((offsets, keys))
-        keys, log_ns, offsets, starts, ends = (column[order] for column in (keys, log_ns, offsets, starts, ends))
-    spans = [slice(first, last) for first, last in pairwise(rows)]
-    heads = _heads([(buffer, offsets[span]) for (buffer, _), span in zip(chunks, spans, strict=True)])
-    lengths = heads["length"].view(np.int64)
-    behind = starts + FRAME.size + lengths
-    alike = (heads["opcode"] == Opcode.MESSAGE) & (heads["channel"] == keys & CHANNEL_MAX) & (heads["log_ns"] == log_ns)
-    if not (alike & (lengths >= FIELDS_SIZE) & (lengths <= end) & (behind <= ends)).all():
-        return None
-    # each channel is sorted by itself, which a stable sort makes use of: ten times faster
-    starts.sort(kind="stable")
-    behind.sort(kind="stable")
-    gapless = [*starts[:1], *behind[-1:]] == [0, end] and bool((starts[1:] == behind[:-1]).all())
-    offsets = offsets.astype(np.int64)
-    lengths, log_ns, publish_ns = _columns(heads)
-    found = []
-    end = 0
-    for (buffer, _), r, own in zip(chunks, spans, runs, strict=True):
-        others = () if gapless else _between(buffer, starts[r] - end, behind[r] - end)
-        if others is None:
-            return None
-        found.append(Content(heads[r], offsets[r], lengths[r], log_ns[r], publish_ns[r], tuple(own.items()), others))
-        end += len(buffer)
-    return found
-
-
 def by_scan(buffer: NDArray[np.uint8]) -> Content:
     """The content of a chunk, record by record."""
-    offsets, others, broken = _scan(buffer.data, 0, len(buffer))
+    offsets, others, broken = scan(buffer.data, 0, len(buffer))
     return of_messages(buffer, np.array(offsets, np.int64), tuple(others), broken)
 
 
@@ -214,7 +149,7 @@ def of_messages(
     while len(offsets) and offsets[-1] + HEAD.itemsize > len(buffer):
         short.append(int(offsets[-1]))
         offsets = offsets[:-1]
-    heads = _heads([(buffer, offsets)])
+    heads = heads_at(buffer, offsets).view(HEAD)
     if int(heads["length"].min(initial=FIELDS_SIZE)) < FIELDS_SIZE:
         fits = heads["length"] >= FIELDS_SIZE
         short += offsets[~fits].tolist()
@@ -223,32 +158,16 @@ def of_messages(
     return _content(heads[order], offsets[order])._replace(others=others, broken=broken, short=tuple(sorted(short)))
 
 
-def _heads(places: Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> NDArray[np.void]:
-    """(n,) :data:`HEAD` at offsets in buffers that are known to hold them."""
-    rows = [np.ndarray((len(b) - HEAD.itemsize + 1,), RAW_HEAD, b, 0, (1,))[offsets] for b, offsets in places if len(offsets)]
-    return np.concatenate([NO_HEADS, *rows]).view(HEAD)
+def heads_at(buffer: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.void]:
+    """(n,) heads of messages in a buffer that is known to hold them, to be viewed as :data:`HEAD`."""
+    if not len(offsets):
+        return np.empty(0, RAW_HEAD)
+    everywhere = np.ndarray((len(buffer) - HEAD.itemsize + 1,), RAW_HEAD, buffer, 0, (1,))
+    found: NDArray[np.void] = everywhere[offsets]
+    return found
 
 
-def _between(
-    buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> tuple[tuple[int, int, int], ...] | None:
-    """Records of other kinds in the gaps between messages; nothing where messages overlap or a gap is not made of such."""
-    edges = np.concatenate((starts, [len(buffer)])) - np.concatenate(([0], ends))
-    if not edges.any():
-        return ()
-    if (edges < 0).any():
-        return None
-    found: list[tuple[int, int, int]] = []
-    for place in np.flatnonzero(edges).tolist():
-        begin = int(ends[place - 1]) if place else 0
-        messages, others, broken = _scan(buffer.data, begin, begin + int(edges[place]))
-        if messages or broken >= 0:
-            return None
-        found += others
-    return tuple(found)
-
-
-def _scan(data: memoryview, at: int, stop: int) -> tuple[list[int], list[tuple[int, int, int]], int]:
+def scan(data: memoryview, at: int, stop: int) -> tuple[list[int], list[tuple[int, int, int]], int]:
     """Offsets of messages, other records, and where a record begins that reaches beyond ``stop``, or -1."""
     unpack, frame, message = FRAME.unpack_from, FRAME.size, int(Opcode.MESSAGE)
     messages: list[int] = []

@@ -39,15 +39,10 @@ class Frame(NamedTuple):
 
 
 class Chunked(NamedTuple):
-    """A chunk, and the message indexes that follow it without another record."""
+    """A chunk, and the message indexes that follow it without another record, up to ``end``; ``chunk.end`` if there are none."""
 
     chunk: Frame
-    indexes: tuple[Frame, ...]
-
-    @property
-    def end(self) -> int:
-        """Where the last of these records ends."""
-        return self.indexes[-1].end if self.indexes else self.chunk.end
+    end: int
 
 
 class Stretch(NamedTuple):
@@ -122,7 +117,7 @@ class _Framing:
                 if found.end == len(self._view):
                     return
             elif found.opcode == CHUNK:
-                yield Chunked(found, self._indexes())
+                yield Chunked(found, self._behind_indexes())
             else:
                 yield found
                 if found.opcode == FOOTER:
@@ -150,19 +145,18 @@ class _Framing:
         self._at = at
         return offsets
 
-    def _indexes(self) -> tuple[Frame, ...]:
-        """Pass over message indexes."""
+    def _behind_indexes(self) -> int:
+        """Pass over message indexes; where the last of them ends."""
         view, at, unpack, index = self._view, self._at, FRAME.unpack_from, int(Opcode.MESSAGE_INDEX)
         limit = self._limit(at)
-        found: list[Frame] = []
-        while at <= limit - FRAME.size and view[at] == index and at not in self._known:
+        last = limit - FRAME.size
+        while at <= last and view[at] == index and at not in self._known:
             end = at + FRAME.size + unpack(view, at)[1]
             if end > limit:
                 break
-            found.append(Frame(index, at, at + FRAME.size, end))
             at = end
         self._at = at
-        return tuple(found)
+        return at
 
     def _frame(self) -> Frame | Broken:
         at, size = self._at, len(self._view)

@@ -6,7 +6,8 @@ Belongs here: what the pass over an MCAP file becomes. Never here: records, chec
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ from drivelake.errors import UnsupportedLog
 from drivelake.logs.findings import Findings
 from drivelake.logs.mcap.content import HEAD
 from drivelake.logs.mcap.framing import Frame
+from drivelake.logs.mcap.messages import Messages
 from drivelake.logs.mcap.records import parse_attachment
-from drivelake.logs.mcap.walk import McapWalk, Messages
-from drivelake.logs.messages.block import Channel, MessageBlock
+from drivelake.logs.mcap.walk import McapWalk
+from drivelake.logs.messages.block import Channel, MessageBlock, MessageRun
+from drivelake.logs.messages.pending import CUT_BYTES
 from drivelake.logs.messages.table import Table, open_table, unsupported_reason
-from drivelake.logs.report import ChannelReport, Leftovers, LogBatch, Stamps
+from drivelake.logs.report import ChannelReport, Leftovers, LogBatch
+from drivelake.logs.stamps import Stamps
 
 __all__ = ["inspect_mcap", "read_mcap"]
 
@@ -47,8 +51,8 @@ def inspect_mcap(path: Path, findings: Findings) -> tuple[str, tuple[ChannelRepo
     attached: list[str] = []
     for event in walk.events():
         if isinstance(event, Messages):
-            for number, block in _blocks(walk, event):
-                stamps[walk.declared.names[number]].add(block.log_ns)
+            for number, run in _runs(walk, event):
+                stamps[walk.declared.names[number]].add(run.log_ns)
         elif isinstance(event, Frame) and event.opcode == Opcode.ATTACHMENT:
             found = parse_attachment(walk.view[event.start : event.end], event.offset, content=False)
             attached.append(f"{found.name!r} ({found.media_type}, record of {event.end - event.offset} bytes)")
@@ -101,14 +105,17 @@ def read_mcap(
             silent.add(name)
         return tables[name]
 
-    for event in walk.events():
-        if not isinstance(event, Messages):
-            continue
-        for number, block in _blocks(walk, event):
+    def add(messages: Messages) -> Iterator[LogBatch]:
+        for number, run in _runs(walk, messages):
             if (rows := table(number)) is not None:
-                for batch in _add(rows, block, batch_rows):
+                for batch in _add(rows, run, batch_rows):
                     silent.discard(rows.channel)
                     yield LogBatch(rows.channel, rows.type, batch)
+
+    for event in walk.events():
+        if isinstance(event, Messages):
+            yield from add(event)
+        del event  # or its chunks would be held while the next ones are opened
     for number in walk.declared.names:
         table(number)
     for name, rest in tables.items():
@@ -126,25 +133,46 @@ def _open(channel: Channel, leftovers: Leftovers | None, findings: Findings) -> 
         return None
 
 
-def _blocks(walk: McapWalk, messages: Messages) -> Iterator[tuple[int, MessageBlock]]:
-    """The messages by table, each with the id of a channel of it; channels that share a table are joined by place."""
-    buffer, content, chunk, origin = messages
-    names = walk.declared.names
-    tables: dict[str, list[tuple[int, slice]]] = {}
-    for number, run in content.runs:
-        tables.setdefault(names[number], []).append((number, run))
+def _runs(walk: McapWalk, messages: Messages) -> list[tuple[int, MessageRun]]:
+    """The messages by table, each with the id of a channel of it; channels that share a table are joined by place.
+
+    The table whose messages come first is the first one, wherever chunks are held together.
+    """
+    sources, content, pieces = messages
+    tables: dict[str, list[tuple[int, slice, tuple[tuple[int, int], ...]]]] = {}
+    for (number, rows), parts in zip(content.runs, pieces, strict=True):
+        tables.setdefault(walk.declared.names[number], []).append((number, rows, parts))
     starts = content.offsets + HEAD.itemsize
-    _, offsets, lengths, log_ns, publish_ns, *_ = content
-    for (number, run), *others in tables.values():
-        rows: slice | NDArray[np.int64] = run
-        if others:
-            rows = np.concatenate([np.arange(run.start, run.stop), *(np.arange(run.start, run.stop) for _, run in others)])
-            rows = rows[np.argsort(offsets[rows])]
-        yield number, MessageBlock(buffer, starts[rows], lengths[rows], log_ns[rows], publish_ns[rows], chunk, origin)
+    found = []
+    for own in tables.values():
+        first, number = min((parts[0][0], number) for number, _, parts in own)
+        chosen, parts = own[0][1:] if len(own) == 1 else _joined(messages, [rows for _, rows, _ in own])
+        columns = (starts[chosen], content.lengths[chosen], content.log_ns[chosen], content.publish_ns[chosen])
+        found.append(((first, number), MessageRun(tuple([(sources[place], count) for place, count in parts]), *columns)))
+    found.sort(key=itemgetter(0))
+    return [(number, run) for (_, number), run in found]
 
 
-def _add(table: Table, block: MessageBlock, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def _joined(messages: Messages, runs: Sequence[slice]) -> tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]:
+    """The rows of several channels by place, and how many stand in each source."""
+    rows = np.concatenate([np.arange(run.start, run.stop) for run in runs])
+    numbers = messages.numbers()[rows]
+    counts = np.bincount(numbers)
+    parts = tuple((place, int(counts[place])) for place in np.flatnonzero(counts).tolist())
+    return rows[np.lexsort((messages.content.offsets[rows], numbers))], parts
+
+
+def _add(table: Table, run: MessageRun, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Messages into their table; batches where it is full."""
+    count = len(run.starts)
+    if table.rows + count < batch_rows and table.bytes + int(run.lengths.sum()) + CUT_BYTES * count < BATCH_BYTES:
+        table.extend(run)
+        return
+    for block in run.blocks():
+        yield from _add_block(table, block, batch_rows)
+
+
+def _add_block(table: Table, block: MessageBlock, batch_rows: int) -> Iterator[pa.RecordBatch]:
     begin, count = 0, len(block.starts)
     if len(block.buffer) <= BATCH_BYTES and table.rows + count < batch_rows:
         table.add(block)

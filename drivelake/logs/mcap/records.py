@@ -6,6 +6,7 @@ Belongs here: one record and its own checksum. Never here: the order of records,
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -37,6 +38,7 @@ __all__ = [
     "parse_chunk",
     "parse_chunk_index",
     "parse_index",
+    "parse_indexes",
 ]
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -47,7 +49,7 @@ CHUNK_BYTES_MAX = 256 << 20
 NAMES = {opcode.value: opcode.name for opcode in Opcode}
 CHUNK_HEAD = struct.Struct("<QQQII")
 CHUNK_INDEX_HEAD, CHANNEL_OFFSET = struct.Struct("<QQQQI"), struct.Struct("<HQ")
-INDEX_HEAD = struct.Struct("<HI")
+INDEX_HEAD, INDEX_RECORD = struct.Struct("<HI"), struct.Struct("<BQHI")
 CODECS = {"zstd": pa.Codec("zstd"), "lz4": pa.Codec("lz4")}
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 
@@ -148,6 +150,31 @@ def parse_index(body: memoryview, offset: int) -> tuple[int, memoryview]:
     if size % 16 or INDEX_HEAD.size + size > len(body):
         raise _misfit("MessageIndex", offset, len(body), f"its entries of 16 bytes take {size}")
     return channel, body[INDEX_HEAD.size : INDEX_HEAD.size + size]
+
+
+def parse_indexes(view: memoryview, begin: int, end: int) -> Iterator[tuple[int, memoryview, int] | LogDamaged]:
+    """Message indexes one behind the other: as :func:`parse_index` and the offset of each, or what is wrong with it.
+
+    Args:
+        view: the file.
+        begin: where the first begins.
+        end: where the last ends; all of them are whole records.
+    """
+    at, head, unpack = begin, INDEX_RECORD.size, INDEX_RECORD.unpack_from
+    while at < end:
+        if at + head <= end:
+            _, length, channel, size = unpack(view, at)
+            if length >= INDEX_HEAD.size + size and not size % 16:
+                yield channel, view[at + head : at + head + size], at
+                at += FRAME.size + length
+                continue
+        start = at + FRAME.size
+        behind = start + FRAME.unpack_from(view, at)[1]
+        try:
+            yield (*parse_index(view[start:behind], at), at)
+        except LogDamaged as damage:
+            yield damage
+        at = behind
 
 
 def parse_chunk_index(body: memoryview, offset: int) -> ChunkIndex:

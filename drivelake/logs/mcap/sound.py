@@ -34,8 +34,9 @@ from drivelake.errors import LogDamaged
 from drivelake.logs.findings import RESTORE, Findings
 from drivelake.logs.mcap.content import HEAD, Content, by_scan, of_messages
 from drivelake.logs.mcap.framing import Broken, Chunked, Frame, Stretch, frames, mapped
+from drivelake.logs.mcap.messages import Messages
 from drivelake.logs.mcap.records import FRAME, decompressed, parse, parse_attachment, parse_chunk
-from drivelake.logs.mcap.walk import McapWalk, Messages
+from drivelake.logs.mcap.walk import McapWalk
 
 __all__ = ["SoundRecord", "records", "sound_records"]
 
@@ -74,7 +75,8 @@ def sound_records(path: Path, findings: Findings) -> Iterator[SoundRecord]:
     walk = McapWalk(path, findings)
     for event in walk.events():
         if isinstance(event, Messages):
-            yield from _messages(event.buffer, event.content)
+            for source, content in event.parts():
+                yield from _messages(source.buffer, content)
         elif isinstance(event, Schema | Channel):
             yield event
         elif event.opcode == Opcode.ATTACHMENT:
@@ -100,7 +102,7 @@ def records(path: Path) -> Iterator[McapRecord]:
             yield from _messages(whole, of_messages(whole, frame.offsets))
         elif isinstance(frame, Chunked):
             yield from _in_chunk(decompressed(parse_chunk(_body(view, frame.chunk), frame.chunk.offset), frame.chunk.offset))
-            yield from (parse(MessageIndex, _body(view, index), index.offset) for index in frame.indexes)
+            yield from _indexes(view, frame)
         elif frame.opcode == Opcode.ATTACHMENT:
             yield parse_attachment(_body(view, frame), frame.offset)
         elif frame.opcode in PARSERS:
@@ -109,6 +111,14 @@ def records(path: Path) -> Iterator[McapRecord]:
 
 def _body(view: memoryview, frame: Frame) -> memoryview:
     return view[frame.start : frame.end]
+
+
+def _indexes(view: memoryview, chunk: Chunked) -> Iterator[MessageIndex]:
+    at = chunk.chunk.end
+    while at < chunk.end:
+        start, offset = at + FRAME.size, at
+        at = start + FRAME.unpack_from(view, at)[1]
+        yield parse(MessageIndex, view[start:at], offset)
 
 
 def _in_chunk(buffer: NDArray[np.uint8]) -> Iterator[McapRecord]:

@@ -11,10 +11,8 @@ at least one, and what other threads decompress ahead.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import deflate
 import numpy as np
@@ -30,44 +28,25 @@ from mcap.records import (
     Schema,
     Statistics,
 )
-from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
 from drivelake.logs.mcap.chunks import Opened, opened
-from drivelake.logs.mcap.content import FIELDS_SIZE, Content, Index, agreed, by_index, by_scan, disagreeing, of_messages
+from drivelake.logs.mcap.content import FIELDS_SIZE, Content, Index, agreed, by_scan, disagreeing, of_messages
 from drivelake.logs.mcap.declarations import Declarations
-from drivelake.logs.mcap.framing import Broken, Chunked, Frame, Item, Stretch, frames, mapped
+from drivelake.logs.mcap.framing import Broken, Chunked, Frame, Item, Stretch, frames
 from drivelake.logs.mcap.ledger import Ledger
+from drivelake.logs.mcap.listing import Listing, by_index, listing
 from drivelake.logs.mcap.losses import Losses
-from drivelake.logs.mcap.records import FRAME, MAGIC, name_of, parse, parse_attachment, parse_chunk_index, parse_index
+from drivelake.logs.mcap.messages import Messages, believed, place
+from drivelake.logs.mcap.records import FRAME, MAGIC, name_of, parse, parse_attachment, parse_chunk_index
+from drivelake.logs.mcap.section import DataSection
 from drivelake.logs.mcap.summary import read_summary
+from drivelake.logs.messages.block import Source
 
-__all__ = ["McapWalk", "Messages"]
+__all__ = ["McapWalk"]
 
-RELEASE_BYTES = 16 << 20
-STAMP_MAX_NS = (1 << 63) - 1
 DATA_ONLY = {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA}
-
-
-class Messages(NamedTuple):
-    """Messages that stand in one buffer.
-
-    Attributes:
-        buffer: (bytes,) uint8, a decompressed chunk or a stretch of the file; valid until the next event is asked for.
-        content: where they stand in ``buffer``, and their heads.
-        chunk: file offset of the chunk, -1 outside of chunks.
-        origin: file offset of ``buffer`` outside of chunks, 0 for a chunk.
-    """
-
-    buffer: NDArray[np.uint8]
-    content: Content
-    chunk: int
-    origin: int
-
-    def place(self, offset: int) -> str:
-        """Where a record stands, for sentences."""
-        return f"byte {offset + self.origin}" + (f" of the chunk at offset {self.chunk}" if self.chunk >= 0 else "")
 
 
 class McapWalk:
@@ -88,8 +67,8 @@ class McapWalk:
     """
 
     def __init__(self, path: Path, findings: Findings, *, wanted: Callable[[str], bool] | None = None, threads: int = 1) -> None:
-        self._map = mapped(path)
-        self.view = memoryview(self._map or b"")
+        self._section = DataSection(path)
+        self.view = self._section.view
         self.ledger = Ledger(findings.damaged)
         self._findings = findings
         self._wanted = wanted
@@ -101,7 +80,6 @@ class McapWalk:
         self.declared = Declarations(findings.damaged, self._summary.schemas, self._summary.channels, lambda: losses.incomplete)
         self._statistics: Statistics | None = None
         self._data_end: int | None = None
-        self._crc = self._crc_end = self._released = 0
         self._closed: set[int] = set()
         self._asked: dict[frozenset[int], bool] = {}
         self._trusted: bool | None = None
@@ -125,18 +103,8 @@ class McapWalk:
         """
         if self._trusted is None:
             end, declared = self._summary.data_end, self._summary.data_crc
-            self._trusted = not declared or end is None or self._crc_until(end) == declared
+            self._trusted = not declared or end is None or self._section.crc_anew(end) == declared
         return self._trusted
-
-    def _crc_until(self, end: int) -> int:
-        """CRC-32 of the file's first bytes, which are let go of again."""
-        crc = 0
-        for begin in range(0, end, RELEASE_BYTES):
-            size = min(RELEASE_BYTES, end - begin)
-            crc = deflate.crc32(self.view[begin : begin + size], crc)
-            if self._map:
-                self._map.madvise(mmap.MADV_DONTNEED, begin, size)
-        return crc
 
     def _opens(self, chunk: Frame) -> bool:
         """Whether a chunk holds messages that are asked for, or may."""
@@ -159,7 +127,7 @@ class McapWalk:
             opens = isinstance(item, Chunked) and self._opens(item.chunk)
             summing &= opens or not (isinstance(item, Chunked) or (isinstance(item, Frame) and item.opcode == Opcode.DATA_END))
             if summing:
-                self._crc, self._crc_end = deflate.crc32(self.view[self._crc_end : item.end], self._crc), item.end
+                self._section.add(item.end)
             yield item, opens
 
     def _item(self, item: Frame | Stretch | Broken) -> Iterator[Messages | Schema | Channel | Frame]:
@@ -175,33 +143,58 @@ class McapWalk:
                 yield from self._record(item)
             except LogDamaged as damage:
                 self._findings.damaged(damage.message)
-        self._release(item.end)
-
-    def _release(self, end: int) -> None:
-        """Let go of the pages of the file behind the pass."""
-        if self._map and end - self._released > 2 * RELEASE_BYTES:
-            behind = (end - RELEASE_BYTES) & -mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_DONTNEED, self._released, behind - self._released)
-            self._released = behind
+        self._section.release(item.end)
 
     def _chunks(self, chunks: list[Opened]) -> Iterator[Messages | Schema | Channel]:
         """Chunks that stand one behind the other; the list is emptied, so that none is held longer than it takes."""
-        indexes = [self._indexes(chunk) for chunk in chunks]
-        whole = [
-            len(chunk.buffer) > 0 and len(found) == len(chunk.indexes) > 0 for chunk, found in zip(chunks, indexes, strict=True)
-        ]
-        listed = [(chunk.buffer, found) for chunk, found, sure in zip(chunks, indexes, whole, strict=True) if sure]
-        contents = iter(by_index(listed))
-        del listed
-        for found, sure in zip(indexes, whole, strict=True):
-            yield from self._chunk(chunks.pop(0), found, next(contents) if sure else None)
+        for chunk in chunks:
+            for sentence in chunk.complaints:
+                self._findings.damaged(sentence)
+            self.ledger.indexed(chunk.chunk, {index.channel: index.offset for index in chunk.indexes})
+        listed = [(chunk.buffer, chunk.indexes) for chunk in chunks if chunk.listed]
+        found = listing(listed)
+        if found and len(listed) == len(chunks) and self._plain(found):
+            del listed
+            yield self._together(chunks, found)
+            return
+        contents = iter(found.split(listed) if found else by_index(listed))
+        del listed, found
+        while chunks:
+            chunk = chunks.pop(0)
+            yield from self._chunk(chunk, next(contents) if chunk.listed else None)
 
-    def _chunk(self, opened: Opened, indexes: list[Index], content: Content | None) -> Iterator[Messages | Schema | Channel]:
+    def _plain(self, found: Listing) -> bool:
+        """Whether nothing has to be said of chunks but what messages they hold."""
+        content = found.content
+        return (
+            found.gapless
+            and self._data_end is None
+            and not self._losses.incomplete
+            and all(number in self.declared.names for number, _ in content.runs)
+            and bool(((content.log_ns | content.publish_ns) >= 0).all())
+        )
+
+    def _together(self, chunks: list[Opened], found: Listing) -> Messages:
+        """The messages of chunks, which are taken out of the list."""
+        for chunk in chunks:
+            self.ledger.passed(chunk.chunk)
+        self._losses.unchecked("chunks", sum(not chunk.crc for chunk in chunks))
+        self._section.release(chunks[-1].chunk.offset)
+        self._count(found.content)
+        sources = tuple([Source(chunk.buffer, chunk.chunk.offset, 0) for chunk in chunks])
+        chunks.clear()
+        return Messages(sources, found.content, found.pieces)
+
+    def _count(self, content: Content) -> None:
+        for number, run in content.runs:
+            self.ledger.counts[number] += run.stop - run.start
+
+    def _chunk(self, opened: Opened, content: Content | None) -> Iterator[Messages | Schema | Channel]:
         """``content``: as the indexes list it, if the chunk agrees with them."""
-        frame, _, asked, crc, buffer, damage = opened
+        frame, indexes, _, asked, crc, buffer, damage = opened
         self.ledger.passed(frame)
         self._only_in_data(frame)
-        self._release(frame.offset)
+        self._section.release(frame.offset)
         if not asked:
             self._closed.update(self._summary.chunk_channels[frame.offset])
             self._losses.incomplete = True
@@ -211,20 +204,7 @@ class McapWalk:
             self._losses.unchecked("chunks", int(not crc and len(buffer) > 0))
             if content is None:
                 content = self._compared(frame, indexes, by_scan(buffer), verified=crc != 0)
-            yield from self._take(Messages(buffer, content, frame.offset, 0), verified=crc != 0)
-
-    def _indexes(self, opened: Opened) -> list[Index]:
-        """The message indexes behind a chunk that hold their own fields."""
-        found = []
-        for frame in opened.indexes:
-            try:
-                channel, entries = parse_index(self.view[frame.start : frame.end], frame.offset)
-            except LogDamaged as damage:
-                self._findings.damaged(damage.message)
-            else:
-                found.append(Index(channel, entries, frame.offset))
-        self.ledger.indexed(opened.chunk, {index.channel: index.offset for index in found})
-        return found
+            yield from self._take(Source(buffer, frame.offset, 0), content, verified=crc != 0)
 
     def _compared(self, chunk: Frame, indexes: Sequence[Index], content: Content, *, verified: bool) -> Content:
         """The message indexes behind a chunk against what it was found to hold; what of it is sound."""
@@ -271,68 +251,33 @@ class McapWalk:
             return
         self._losses.unchecked("messages outside of chunks", 0 if self._summary.data_crc else len(stretch.offsets))
         buffer = self._whole[stretch.begin : stretch.end]
-        yield from self._take(Messages(buffer, content, -1, stretch.begin), verified=False)
+        yield from self._take(Source(buffer, -1, stretch.begin), content, verified=False)
 
-    def _take(self, messages: Messages, *, verified: bool) -> Iterator[Messages | Schema | Channel]:
+    def _take(self, source: Source, content: Content, *, verified: bool) -> Iterator[Messages | Schema | Channel]:
         """Declarations, then messages without those that contradict something."""
         late: dict[int, int] = {}
-        data, content, names = messages.buffer.data, messages.content, self.declared.names
+        data, names = source.buffer.data, self.declared.names
         for opcode, begin, end in content.others:
-            for new in self._declare(opcode, data[begin:end], messages.chunk, verified=verified):
+            for new in self._declare(opcode, data[begin:end], source.chunk, verified=verified):
                 yield new
                 if isinstance(new, Channel):
                     late[new.id] = begin
         if content.broken >= 0:
-            sentence = f"The record at {messages.place(content.broken)} reaches beyond its {len(messages.buffer)} bytes."
+            sentence = f"The record at {place(source, content.broken)} reaches beyond its {len(source.buffer)} bytes."
             self._findings.damaged(sentence)
             self._losses.unknown(sentence)
         for offset in content.short:
             length = FRAME.unpack_from(data, offset)[1]
-            sentence = f"The message at {messages.place(offset)} has {length} bytes, its header alone needs {FIELDS_SIZE}."
+            sentence = f"The message at {place(source, offset)} has {length} bytes, its header alone needs {FIELDS_SIZE}."
             self._findings.damaged(sentence)
             self._losses.unknown(sentence)
         if self._losses.incomplete:
             for number, _ in content.runs:
                 if number not in names:
                     yield from self.declared.adopt(number)
-        sound = (content.log_ns | content.publish_ns) >= 0
-        if late or not sound.all() or any(number not in names for number, _ in content.runs):
-            for number, run in content.runs:
-                self._check_stamps(messages, number, run, sound)
-                self._check_declared(messages, number, run, late.get(number, -1), sound)
-            content = content.rows(sound)
-        for number, run in content.runs:
-            self.ledger.counts[number] += run.stop - run.start
-        yield messages._replace(content=content)
-
-    def _check_stamps(self, messages: Messages, number: int, run: slice, sound: NDArray[np.bool_]) -> None:
-        wrong = np.flatnonzero(~sound[run])
-        if not len(wrong):
-            return
-        row = run.start + int(wrong[0])
-        content = messages.content
-        stamp = max(int(stamps[row]) % (1 << 64) for stamps in (content.log_ns, content.publish_ns))
-        self._findings.damaged(
-            f"The message at {messages.place(int(content.offsets[row]))} is stamped {stamp} ns, at most {STAMP_MAX_NS} fit;"
-            f" {len(wrong)} messages of its channel beside it are.",
-            channel=self.declared.names.get(number),
-            lost=len(wrong),
-        )
-
-    def _check_declared(self, messages: Messages, number: int, run: slice, declared: int, sound: NDArray[np.bool_]) -> None:
-        """``declared``: where in the buffer the channel was declared first, -1 if before it."""
-        name = self.declared.names.get(number)
-        early = np.full(run.stop - run.start, fill_value=True) if name is None else messages.content.offsets[run] < declared
-        count = int((early & sound[run]).sum())
-        if not count:
-            return
-        sound[run] &= ~early
-        self._findings.damaged(
-            f"The message at {messages.place(int(messages.content.offsets[run.start]))} belongs to channel {number}, which is not"
-            f" declared before it; {count} messages there do.",
-            channel=name,
-            lost=count,
-        )
+        content = believed(source, content, late, names, self._findings)
+        self._count(content)
+        yield Messages.of(source, content)
 
     def _declare(self, opcode: int, body: memoryview, offset: int, *, verified: bool) -> Iterator[Schema | Channel]:
         try:
@@ -396,8 +341,7 @@ class McapWalk:
         declared = record.data_section_crc
         if not declared or self._closed:
             return
-        crc = self._crc if self._crc_end == frame.offset else self._crc_until(frame.offset)
-        if crc != declared:
+        if (crc := self._section.crc(frame.offset)) != declared:
             self._findings.damaged(
                 f"The data section up to offset {frame.offset} has CRC-32 {crc:08x}, its end record declares {declared:08x}."
             )

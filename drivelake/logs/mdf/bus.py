@@ -10,24 +10,23 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from drivelake.logs.arrow import AnyArray, nulls, numbers, values_of
+from drivelake.logs.arrow import AnyArray, nulls, numbers, values_of, windows
+from drivelake.logs.buses.database import BusKind, load_databases
 from drivelake.logs.buses.frames import Frames
+from drivelake.logs.buses.lookup import SHORT_BITS, short_keys
 from drivelake.logs.buses.tables import BusTables
 from drivelake.logs.findings import Findings
 from drivelake.logs.mdf.physical import to_physical
 from drivelake.logs.mdf.source import Source
 from drivelake.logs.mdf.tables import Table
 from drivelake.logs.report import Leftovers, LogBatch
-
-if TYPE_CHECKING:
-    from drivelake.logs.buses.database import BusKind
 
 __all__ = ["BusMessages", "count_ids", "frames_of", "sound_frames"]
 
@@ -37,13 +36,14 @@ CAN, LIN = "can.frames", "lin.frames"
 # six million classic frames, four hours of a busy bus of half a Mbit/s
 FRAMES_KEPT_BYTES = 160 << 20
 EXTENDED_BIT = 1 << 31
+KINDS: dict[str, BusKind] = {CAN: "CAN", LIN: "LIN"}
 ID_BITS = {CAN: 0x1FFF_FFFF, LIN: 0x3F}
 # CAN FD, ISO 11898-1: the codes above 8
 BYTES_OF_DLC = np.array([*range(9), 12, 16, 20, 24, 32, 48, 64], np.uint8)
 WIDTHS = (8, 64)
 
 
-def frames_of(batch: pa.RecordBatch, kind: str) -> tuple[Frames, int]:
+def frames_of(batch: pa.RecordBatch, kind: str, needed: int = WIDTHS[-1]) -> tuple[Frames, int]:
     """The frames in physical rows of a bus logging group, and how many were left out since they contradict themselves.
 
     A frame contradicts itself if it declares more bytes than are there, or has no id or no payload.
@@ -51,17 +51,18 @@ def frames_of(batch: pa.RecordBatch, kind: str) -> tuple[Frames, int]:
     Args:
         batch: ``t_ns`` and the members of the frames.
         kind: ``can.frames`` or ``lin.frames``.
+        needed: bytes of each payload that will be looked at.
     """
     columns = {name.rsplit(".", 1)[-1]: column for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     count = len(batch)
     raw = _integers(columns, "ID", count)
     if raw.dtype not in (np.uint32, np.uint64):
         raw = raw.astype(np.int64)
-    held, data = _payloads(columns["DataBytes"])
+    held, data = _payloads(columns["DataBytes"], needed)
     code = _integers(columns, "DLC", count) if "DLC" in columns else None
-    lengths = _integers(columns, "DataLength", count) if "DataLength" in columns else _lengths(code, held, data.shape[1])
+    lengths = _integers(columns, "DataLength", count) if "DataLength" in columns else _lengths(code, held)
     extended = (_integers(columns, "IDE", count) != 0) | ((raw & EXTENDED_BIT) != 0)
-    sound = (lengths >= 0) & (lengths <= held) & (lengths <= data.shape[1])
+    sound = (lengths >= 0) & (lengths <= held) & (lengths <= WIDTHS[-1])
     for name in ("ID", "DataBytes"):
         if (invalid := nulls(columns[name])) is not None:
             sound &= ~invalid
@@ -80,13 +81,13 @@ def frames_of(batch: pa.RecordBatch, kind: str) -> tuple[Frames, int]:
         behind = np.arange(data.shape[1]) >= frames.length[longer, None]
         frames = frames._replace(data=_with(data, longer, np.where(behind, np.uint8(0), data[longer])))
     if wrong:
-        frames = Frames(*(column[sound] for column in frames))
+        frames = Frames._make(column[sound] for column in frames)
     return frames, wrong
 
 
-def sound_frames(table: Table, batch: pa.RecordBatch, findings: Findings) -> Frames:
+def sound_frames(table: Table, batch: pa.RecordBatch, findings: Findings, needed: int = WIDTHS[-1]) -> Frames:
     """As :func:`frames_of`; frames that contradict themselves are told."""
-    frames, wrong = frames_of(batch, table.type)
+    frames, wrong = frames_of(batch, table.type, needed)
     if wrong:
         findings.damaged(
             f"{wrong} frames of group {table.group.index} ({table.name!r}) declare more bytes than they hold, or have no id.",
@@ -144,8 +145,7 @@ class BusMessages:
         buses: dict[str, BusTables] = {}
         for kind in sorted(seen):
             names = taken.union(*(bus.names for bus in buses.values()))
-            spelling: BusKind = "CAN" if kind == CAN else "LIN"
-            buses[kind] = BusTables(self._databases, seen[kind], names, wanted, self._findings, kind=spelling, columns=columns)
+            buses[kind] = BusTables(self._databases, seen[kind], names, wanted, self._findings, kind=KINDS[kind], columns=columns)
         # what the second pass finds wrong, the first one told
         again = self._frames(tables, Findings()) if size > FRAMES_KEPT_BYTES else _emptied(kept)
         for kind, frames in again:
@@ -156,13 +156,20 @@ class BusMessages:
                 leftovers.frames.update(bus.undecoded)
 
     def _frames(self, tables: Sequence[Table], findings: Findings) -> Iterator[tuple[str, Frames]]:
+        needed = {
+            kind: load_databases(self._databases, Findings(), kind=KINDS[kind]).longest for kind in {t.type for t in tables}
+        }
         for table, batch in self._source(findings, tables).found(tables, to_physical, None):
             if batch is not None:
-                yield table.type, sound_frames(table, batch, findings)
+                yield table.type, sound_frames(table, batch, findings, needed[table.type])
 
 
 def count_ids(frames: Frames) -> Counter[tuple[int, int, bool]]:
     """Number of frames by (bus, id, extended)."""
+    if (short := short_keys(frames)) is not None:
+        uses = np.bincount(short)
+        keys_of = ((key >> SHORT_BITS, key & (1 << SHORT_BITS) - 1, False) for key in np.flatnonzero(uses).tolist())
+        return Counter(dict(zip(keys_of, uses[uses > 0].tolist(), strict=True)))
     keys = frames.extended.astype(np.uint64)
     keys <<= np.uint64(32)
     keys |= frames.id
@@ -194,8 +201,8 @@ def _integers(columns: dict[str, AnyArray], name: str, count: int) -> Integers:
     return cast("Integers", values if values.dtype.kind in "iu" else values.astype(np.int64))
 
 
-def _payloads(column: AnyArray) -> tuple[Integers, NDArray[np.uint8]]:
-    """Bytes that each payload has, and (n, 8 or 64) their first ones; behind them are zeros."""
+def _payloads(column: AnyArray, needed: int) -> tuple[Integers, NDArray[np.uint8]]:
+    """Bytes that each payload has, and (n, 8 or 64) their first ones, as many as are needed; behind them are zeros."""
     binary = cast("pa.BinaryArray", column)
     count = len(binary)
     _, offsets, values = binary.buffers()
@@ -204,28 +211,27 @@ def _payloads(column: AnyArray) -> tuple[Integers, NDArray[np.uint8]]:
     ends = np.frombuffer(memoryview(offsets), np.int32, count + 1, 4 * binary.offset)
     held = np.diff(ends)
     flat = np.frombuffer(memoryview(values), np.uint8)[ends[0] : ends[-1]] if values else np.empty(0, np.uint8)
-    longest, shortest = int(held.max()), int(held.min())
+    longest, shortest = min(int(held.max()), needed), int(held.min())
     width = next((width for width in WIDTHS if longest <= width), WIDTHS[-1])
-    if shortest == longest == width:
+    if shortest == width and len(flat) == count * width:
         return held, flat.reshape(count, width)
-    data = np.zeros((count, width), np.uint8)
     starts = ends[:-1] - ends[0]
+    if shortest >= width == WIDTHS[0]:
+        return held, windows(flat, "u8")[starts].view(np.uint8).reshape(count, width)
+    data = np.zeros((count, width), np.uint8)
     for length in np.flatnonzero(np.bincount(held.clip(max=width))).tolist():
         rows = np.flatnonzero(held == length if length < width else held >= width)
-        if length == WIDTHS[0]:
-            # most frames, as one number each
-            words = np.ndarray((len(flat) - length + 1,), np.uint64, flat, strides=(1,))
-            data.view(np.uint64)[rows, 0] = words[starts[rows]]
-        elif length:
-            data[rows, :length] = np.lib.stride_tricks.sliding_window_view(flat, length)[starts[rows]]
+        if length:
+            windows(data.reshape(-1), f"V{length}")[rows * width] = windows(flat, f"V{length}")[starts[rows]]
     return held, data
 
 
-def _lengths(code: Integers | None, held: Integers, width: int) -> Integers:
+def _lengths(code: Integers | None, held: Integers) -> Integers:
     """Payload bytes of a log that does not say them: from the code, of which classic CAN has no more than 8."""
     if code is None:
         return held
-    return np.minimum(BYTES_OF_DLC[np.clip(code, 0, len(BYTES_OF_DLC) - 1)].astype(np.int64), width)
+    most = WIDTHS[0] if not len(held) or held.max() <= WIDTHS[0] else WIDTHS[-1]
+    return np.minimum(BYTES_OF_DLC[np.clip(code, 0, len(BYTES_OF_DLC) - 1)].astype(np.int64), most)
 
 
 def _with(data: NDArray[np.uint8], rows: NDArray[np.intp], values: NDArray[np.uint8]) -> NDArray[np.uint8]:

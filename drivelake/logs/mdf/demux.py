@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from drivelake.errors import LogDamaged
 from drivelake.logs.ahead import in_order
+from drivelake.logs.arrow import pick, windows
 from drivelake.logs.findings import Findings
 from drivelake.logs.mdf.blocks import LAST_DT_OPEN, MdfFile
 from drivelake.logs.mdf.cells import Bytes
@@ -43,7 +44,7 @@ WAITING_BYTES = 64 << 20
 # values before the end of a stream that say how long its values are
 LATELY_BYTES = 1 << 20
 # streams of at least this size are worth the start of numba, see walk.py
-COMPILED_BYTES = 384 << 20
+COMPILED_BYTES = 768 << 20
 
 
 class _Stored:
@@ -79,6 +80,8 @@ class _Stored:
 
     def take(self, offsets: NDArray[np.uint64]) -> tuple[Bytes, NDArray[np.int64], NDArray[np.bool_] | None]:
         """As :class:`~drivelake.logs.mdf.decoding.Values` says."""
+        if (found := self._in_order(offsets)) is not None:
+            return found
         missing = (offsets < self._base) | (offsets >= min(self._base + self._size, self._doubtful))
         starts = np.where(missing, 0, offsets - np.uint64(self._base)).astype(np.int64)
         data, lengths, wrong = values_in(self._data[: self._size], starts, missing)
@@ -98,6 +101,21 @@ class _Stored:
             if not wrong.all():
                 self._taken = self._base + int(ends[~wrong][-1])
         return data, lengths, wrong if wrong.any() else None
+
+    def _in_order(self, offsets: NDArray[np.uint64]) -> tuple[Bytes, NDArray[np.int64], None] | None:
+        """The values that follow those taken before, one behind the other and all of them there; None if that is not so."""
+        end = min(self._base + self._size, self._doubtful)
+        if not len(offsets) or offsets[0] != self._taken or self._taken < self._base or int(offsets.max()) + LENGTH_BYTES > end:
+            return None
+        starts = offsets.astype(np.int64)
+        starts -= self._base
+        lengths = windows(self._data, "<u4")[starts].astype(np.int64)
+        starts += LENGTH_BYTES
+        behind = starts + lengths
+        if int(behind[-1]) + self._base > end or not np.array_equal(behind[:-1] + LENGTH_BYTES, starts[1:]):
+            return None
+        self._taken = self._base + int(behind[-1])
+        return pick(self._data, starts, lengths), lengths, None
 
     def doubt(self) -> None:
         """Behind the last value stands what cannot be: its length may be wrong, so it is not given."""

@@ -1,23 +1,24 @@
 """Walking unsorted records, one after the other. Belongs here: finding records by their ids, gathering them by group.
 
 Never here: what records hold, streams, pieces. The compiled walk for long streams is scan.py: numba takes 2 to 2.5 ns a byte
-in place of 7 to 8 here, and 1.7 to 2 s of CPU time before its first record.
+in place of 3.5 to 5 here, and 1.7 to 2 s of CPU time before its first record.
 
 Each record stands behind its id. Those of a group have one size, or, in a group of values of varying length, stand behind
-that length. So only walking from the first record on finds the others. That walk is done for many records at once: every
-byte that could be an id says where the record behind it would end. Bytes from which that leads to no further id, or to
-which it leads from nowhere, are dropped; of the few that are left, only those in one chain from the first record count.
+that length. So only walking from the first record on finds the others. Many walks go side by side, each through a short part
+of the stretch, from a place where records may begin. What they find are guesses: only those count that stand in one chain from
+the first record on. Where the guesses have a gap, records are found one by one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivelake.logs.arrow import pick
+from drivelake.logs.arrow import pick, windows
 from drivelake.logs.mdf.cells import Bytes
 
 __all__ = ["COMPLETE", "LENGTH_BYTES", "RECORD_BYTES_MAX", "TOO_LONG", "UNKNOWN_ID", "Apart", "Layout", "take_apart"]
@@ -25,10 +26,15 @@ __all__ = ["COMPLETE", "LENGTH_BYTES", "RECORD_BYTES_MAX", "TOO_LONG", "UNKNOWN_
 COMPLETE, UNKNOWN_ID, TOO_LONG = range(3)
 LENGTH_BYTES = 4
 RECORD_BYTES_MAX = 64 << 20
-# stays in the cache; a record that is longer is stepped over
-STRETCH_BYTES = 1 << 19
-ROUNDS_MAX = 8
-FEW_DROPPED = 1 / 8
+STRETCH_BYTES = 4 << 20
+# long enough for several records, short enough for the many lanes that make numpy's calls worth their price
+LANE_BYTES = 1 << 12
+# before its first byte a lane looks for the records
+APPROACH_BYTES = 1 << 8
+APPROACHES_MAX = 1 << 10
+STEPS_UNCHECKED = 16
+LENGTH_BITS, LENGTH_MASK = 32, (1 << 32) - 1
+GUESSES_AHEAD = 1 << 10
 
 
 class Layout(NamedTuple):
@@ -76,7 +82,7 @@ class _Records(NamedTuple):
     def none() -> _Records:
         return _Records(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.intp))
 
-    def kept(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> _Records:
+    def kept(self, rows: NDArray[np.intp] | slice) -> _Records:
         return _Records(self.starts[rows], self.ends[rows], self.places[rows])
 
 
@@ -98,99 +104,143 @@ def take_apart(data: Bytes, layout: Layout) -> Apart:
     found, stop = _walk(data, layout)
     parts = []
     for place, (size, chosen) in enumerate(zip(layout.sizes.tolist(), layout.chosen.tolist(), strict=True)):
-        own = found.kept(np.flatnonzero(found.places == place)) if chosen else None
-        if own is None or not len(own.starts):
+        own = np.flatnonzero(found.places == place) if chosen and size else np.empty(0, np.intp)
+        at = found.starts.take(own)
+        at += layout.id_bytes
+        if not len(own):
             parts.append(np.empty(0, np.uint8))
         elif size < 0:
-            at = own.starts + layout.id_bytes
-            parts.append(pick(data, at, own.ends - at))
+            parts.append(pick(data, at, found.ends.take(own) - at))
         else:
-            at = own.starts + layout.id_bytes
-            parts.append(np.lib.stride_tricks.sliding_window_view(data, size)[at].reshape(-1))
+            parts.append(windows(data, f"V{size}")[at].view(np.uint8))
     assert stop.state is not None
     return Apart(parts, np.bincount(found.places, minlength=len(layout.ids)), stop.end, stop.state, stop.torn)
 
 
 def _walk(data: Bytes, layout: Layout) -> tuple[_Records, _Stop]:
     """The whole records of a stretch, and where they end."""
-    found: list[_Records] = []
-    stop = _Stop(0, None, -1)
+    found, stop = list[_Records](), _Stop(0, None, -1)
     while stop.state is None:
         until = stop.end + STRETCH_BYTES
-        leapt = _chain(_candidates(data[stop.end : until], layout))
-        found.append(_Records(leapt.starts + stop.end, leapt.ends + stop.end, leapt.places))
-        stepped, stop = _step(data.data, int(found[-1].ends[-1]) if len(leapt.ends) else stop.end, until, layout)
+        part = data[stop.end : until]
+        guessed = _Lanes(part, layout).records(stop.end) if len(part) >= 2 * LANE_BYTES else _Records.none()
+        stop = _follow(data, layout, guessed, stop.end, until, found)
+    return (found[0] if len(found) == 1 else _Records(*map(np.concatenate, zip(*found, strict=True)))), stop
+
+
+def _follow(data: Bytes, layout: Layout, guessed: _Records, at: int, until: int, found: list[_Records]) -> _Stop:
+    """From ``at`` to ``until``, or where the walk ends: along guesses where there are some, one by one elsewhere."""
+    count, stop = len(guessed.starts), _Stop(at, None, -1)
+    # within a run each guess begins where the one before ends
+    lasts = [*np.flatnonzero(guessed.ends[:-1] != guessed.starts[1:]).tolist(), count - 1]
+    while stop.state is None and stop.end < until:
+        first = int(np.searchsorted(guessed.starts, stop.end))
+        if first < count and guessed.starts[first] == stop.end:
+            last = lasts[bisect_left(lasts, first)]
+            found.append(guessed.kept(slice(first, last + 1)))
+            stop = _Stop(int(guessed.ends[last]), None, -1)
+            first = last + 1
+        near = guessed.starts[first : first + GUESSES_AHEAD].tolist()
+        stepped, stop = _step(data.data, stop.end, near[-1] if near else until, layout, set(near))
         found.append(stepped)
-    return _Records(*(np.concatenate(parts) for parts in zip(*found, strict=True))), stop
+    return stop
 
 
-def _candidates(data: Bytes, layout: Layout) -> _Records:
-    """Whatever would be a whole record, by its id; those that cannot have a neighbour are left out, if not all of them."""
-    head_bytes = layout.id_bytes + LENGTH_BYTES
-    if len(data) < head_bytes:
-        return _Records.none()
-    known = np.zeros(256, np.uint8)
-    known[(layout.ids & np.uint64(0xFF)).astype(np.intp)] = 1
-    # twice as fast as an index of numpy's
-    begins = data[: len(data) - head_bytes + 1].tobytes().translate(known.tobytes())
-    starts = np.flatnonzero(np.frombuffer(begins, np.bool_))
-    numbers = _at_every_byte(data, f"<u{layout.id_bytes}")[starts]
-    places = np.searchsorted(layout.ids.astype(numbers.dtype), numbers).clip(max=len(layout.ids) - 1)
-    sizes = layout.sizes[places]
-    varying = np.flatnonzero(sizes < 0)
-    sizes[varying] = _at_every_byte(data, "<u4")[starts[varying] + layout.id_bytes]
-    sizes[varying] += LENGTH_BYTES
-    ends = starts + sizes
-    ends += layout.id_bytes
-    whole = ends <= len(data)
-    if layout.id_bytes > 1:
-        whole &= layout.ids[places] == numbers
-    found = _Records(starts, ends, places).kept(whole)
-    begin, end = np.empty(len(data) + 1, np.bool_), np.empty(len(data) + 1, np.bool_)
-    for _ in range(ROUNDS_MAX):
-        begin[:] = end[:] = False
-        begin[found.starts] = True
-        end[found.ends] = True
-        end[0] = True
-        neighbours = begin[found.ends] & end[found.starts]
-        before = len(found.starts)
-        found = found.kept(neighbours)
-        if len(found.starts) >= before * (1 - FEW_DROPPED):
-            break
-    return found
+class _Lanes:
+    """Many walks through one stretch, side by side.
+
+    Each lane but the first begins somewhere: most walks from there soon meet an id that is of no group, and begin anew one byte
+    further; one that goes on is most probably among the records, or will be. So what lanes find are guesses.
+
+    Args:
+        data: the stretch, of at least two lanes.
+        layout: of the stream.
+    """
+
+    def __init__(self, data: Bytes, layout: Layout) -> None:
+        self._layout = layout
+        self._ids = windows(data, f"<u{layout.id_bytes}")
+        self._lengths = windows(data, "<u4")
+        # behind it neither an id nor a length would be whole
+        self._safe = len(data) - layout.id_bytes - LENGTH_BYTES
+        self._starts = np.arange(0, self._safe, LANE_BYTES)
+        # by kind of id: bytes of a record in the upper half, a mask for its length in the lower one; the last kind is of no group
+        varying = layout.sizes < 0
+        sizes = np.append(np.where(varying, LENGTH_BYTES, layout.sizes) + layout.id_bytes, 0)
+        self._sizes = sizes << LENGTH_BITS | np.append(np.where(varying, LENGTH_MASK, 0), 0)
+        if layout.id_bytes <= 2:
+            self._kinds = np.full(1 << 8 * layout.id_bytes, len(layout.ids), np.intp)
+            self._kinds[layout.ids.astype(np.intp)] = np.arange(len(layout.ids))
+            self._sizes = self._sizes[self._kinds]
+
+    def records(self, place: int) -> _Records:
+        """Guesses, in the order of their starts, no two at the same byte; ``place`` is where the stretch begins."""
+        at = self._begun()
+        ends = np.minimum(self._starts + LANE_BYTES, self._safe)
+        steps = [at]
+        while len(steps) < LANE_BYTES:
+            for _ in range(STEPS_UNCHECKED):
+                at = self._next(at)
+                steps.append(at)
+            if not ((at < ends) & (at > steps[-2])).any():
+                break
+        walked = np.ascontiguousarray(np.array(steps, np.int32).T)
+        starts, behind = walked[:, :-1], walked[:, 1:]
+        kept = starts < ends[:, None].astype(np.int32)
+        kept &= behind > starts
+        kept &= behind < self._safe
+        found, following = starts[kept].astype(np.int64), behind[kept].astype(np.int64)
+        places = self._places(found)
+        found += place
+        following += place
+        return _Records(found, following, places)
+
+    def _begun(self) -> NDArray[np.int64]:
+        """Where the lanes begin, in or behind their first bytes."""
+        begun = self._starts.copy()
+        lanes = np.arange(1, len(begun))
+        origins = begun[lanes] - APPROACH_BYTES
+        at = origins.copy()
+        for _ in range(APPROACHES_MAX):
+            following = self._next(at)
+            wrong = (following == at) | (following - at > LANE_BYTES)
+            origins += wrong
+            at = np.where(wrong, origins, following)
+            if (there := at >= self._starts[lanes]).any():
+                begun[lanes[there]] = at[there]
+                lanes, origins, at = lanes[~there], origins[~there], at[~there]
+            if not len(lanes):
+                break
+        return begun
+
+    def _next(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the records end that begin at ``at``; the same place if that is no id."""
+        sizes = self._sizes.take(self._ids[at] if self._layout.id_bytes <= 2 else self._searched(self._ids[at]))
+        following: NDArray[np.int64] = self._lengths[at + self._layout.id_bytes] & sizes
+        sizes >>= LENGTH_BITS
+        following += sizes
+        following += at
+        np.minimum(following, self._safe, out=following)
+        return following
+
+    def _places(self, starts: NDArray[np.int64]) -> NDArray[np.intp]:
+        numbers = self._ids[starts]
+        return self._kinds[numbers] if self._layout.id_bytes <= 2 else self._searched(numbers)
+
+    def _searched(self, numbers: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+        ids = self._layout.ids
+        places = np.searchsorted(ids, numbers.astype(np.uint64)).clip(max=len(ids) - 1)
+        return np.where(ids[places] == numbers, places, len(ids))
 
 
-def _at_every_byte(data: Bytes, dtype: str) -> NDArray[np.unsignedinteger]:
-    """The number that begins at each byte."""
-    size = np.dtype(dtype).itemsize
-    return np.ndarray((len(data) - size + 1,), dtype, data, strides=(1,))
-
-
-def _chain(found: _Records) -> _Records:
-    """Those that follow one behind the other from byte 0 on."""
-    starts, ends, _ = found
-    if not len(starts) or starts[0]:
-        return _Records.none()
-    # within a run each record begins where the one before ends
-    lasts = [*np.flatnonzero(ends[:-1] != starts[1:]).tolist(), len(starts) - 1]
-    runs, first, count = [], 0, len(starts)
-    while first < count:
-        last = lasts[bisect_left(lasts, first)]
-        runs.append(np.arange(first, last + 1))
-        first = int(np.searchsorted(starts, ends[last]))
-        if first < count and starts[first] != ends[last]:
-            break
-    return found.kept(np.concatenate(runs))
-
-
-def _step(data: memoryview, at: int, until: int, layout: Layout) -> tuple[_Records, _Stop]:
-    """Record by record from ``at`` on, until one ends at ``until`` or behind it, or the walk ends."""
+def _step(data: memoryview, at: int, until: int, layout: Layout, known: AbstractSet[int]) -> tuple[_Records, _Stop]:
+    """Record by record from ``at`` on, until one ends at a known place, or at ``until`` or behind it, or the walk ends."""
     id_bytes, end = layout.id_bytes, len(data)
     group_of = {number: place for place, number in enumerate(layout.ids.tolist())}
     sizes: list[int] = layout.sizes.tolist()
     found: list[tuple[int, int, int]] = []
     stop = _Stop(at, None, -1)
-    while stop.state is None and at < until:
+    while stop.state is None and at < until and at not in known:
         behind = at + id_bytes
         place = group_of.get(int.from_bytes(data[at:behind], "little")) if behind <= end else -1
         size = sizes[place] if place is not None and place >= 0 else 0

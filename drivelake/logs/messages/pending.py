@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from drivelake.logs.messages.block import MessageBlock
+from drivelake.logs.messages.block import MessageRun
 from drivelake.logs.messages.serial import gather
 
-__all__ = ["Cut", "Held", "Pending", "place"]
+__all__ = ["CUT_BYTES", "Cut", "Held", "Pending", "place"]
 
 # A row's stamps and places
 ROW_BYTES = 64
-# The same as Python objects
+# The same as Python objects, and no whole message needs more beside its bytes
 CUT_BYTES = 320
 
 
@@ -86,7 +86,7 @@ def place(chunk: int, offset: int) -> str:
 
 
 class Pending:
-    """Messages of one channel, copied block by block; nothing is looked at before they are taken.
+    """Messages of one channel, copied run by run; nothing is looked at before they are taken.
 
     Attributes:
         rows: how many.
@@ -102,30 +102,44 @@ class Pending:
         self._data: list[NDArray[np.uint8]] = []
         self._columns: list[NDArray[np.int64]] = []
         self._origins: list[tuple[int, int, int]] = []
-        self._cuts: list[tuple[Cut, int, int, int, int]] = []
+        self._cuts: list[Cut] = []
 
-    def add(self, block: MessageBlock) -> None:
-        """All messages of a block, whole."""
-        if rows := len(block.starts):
-            data = gather(block.buffer, block.starts, block.lengths)
-            self._data.append(data)
-            # a copy: a view would keep the columns of all channels of its block
-            self._columns.append(np.array((block.starts, block.lengths, block.log_ns, block.publish_ns)))
-            self._origins.append((rows, block.chunk, block.origin))
-            self.rows += rows
-            self.bytes += len(data) + ROW_BYTES * rows
+    def add(self, run: MessageRun) -> None:
+        """All messages of a run, whole."""
+        pieces, starts, lengths, log_ns, publish_ns = run
+        rows = len(starts)
+        if not rows:
+            return
+        low = int(lengths.min())
+        sizes: int | NDArray[np.int64] = low if low == int(lengths.max()) else lengths
+        first = 0
+        for (buffer, chunk, origin), count in pieces:
+            last = first + count
+            self._data.append(gather(buffer, starts[first:last], sizes if isinstance(sizes, int) else sizes[first:last]))
+            self._origins.append((count, chunk, origin))
+            first = last
+        # a copy: a view would keep the columns of all channels of its block
+        self._columns.append(np.array((starts, lengths, log_ns, publish_ns)))
+        self.rows += rows
+        self.bytes += int(lengths.sum()) + ROW_BYTES * rows
 
-    def add_cut(self, cut: Cut, log_ns: int, publish_ns: int, chunk: int, offset: int) -> None:
-        """One message without its payload. A table holds messages of one kind: whole ones or cut ones."""
-        self._cuts.append((cut, log_ns, publish_ns, chunk, offset))
-        self.rows += 1
-        self.bytes += len(cut.kept) + CUT_BYTES
+    def add_cuts(self, cuts: list[Cut], columns: NDArray[np.int64]) -> None:
+        """Messages without their payloads. A table holds messages of one kind: whole ones or cut ones.
+
+        Args:
+            cuts: (n,) what is left of each.
+            columns: (4, n) int64, receive stamps, publish stamps, ``chunks`` and ``offsets`` as in :class:`Held`; kept.
+        """
+        self._cuts += cuts
+        self._columns.append(columns)
+        self.rows += len(cuts)
+        self.bytes += sum([len(cut.kept) for cut in cuts]) + CUT_BYTES * len(cuts)
 
     def take(self) -> Held:
         """All of them; they are forgotten here."""
         none = np.empty(0, np.int64)
         if self._cuts:
-            held = _cuts(self._cuts)
+            held = _cuts(self._cuts, np.concatenate(self._columns, 1))
         elif self._data:
             data = np.concatenate(self._data)
             starts, lengths, log_ns, publish_ns = np.concatenate(self._columns, 1)
@@ -138,8 +152,8 @@ class Pending:
         return held
 
 
-def _cuts(cuts: list[tuple[Cut, int, int, int, int]]) -> Held:
-    data = np.frombuffer(b"".join([cut.kept for cut, *_ in cuts]), np.uint8)
-    numbers = [(len(kept), log_ns, publish_ns, chunk, at, *payload) for (kept, *payload), log_ns, publish_ns, chunk, at in cuts]
-    lengths, *columns = np.ascontiguousarray(np.array(numbers, np.int64).T)
-    return Held(data, np.cumsum(lengths) - lengths, lengths, *columns)
+def _cuts(cuts: list[Cut], columns: NDArray[np.int64]) -> Held:
+    data = np.frombuffer(b"".join([cut.kept for cut in cuts]), np.uint8)
+    numbers = np.array([(len(kept), payload_at, size) for kept, payload_at, size in cuts], np.int64)
+    lengths, *payloads = np.ascontiguousarray(numbers.T)
+    return Held(data, np.cumsum(lengths) - lengths, lengths, *columns, *payloads)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from drivelake.errors import UnsupportedLog
 from drivelake.logs.arrow import AnyArray, AnyField, numbers
 from drivelake.logs.findings import Findings
-from drivelake.logs.messages.block import Channel, MessageBlock
+from drivelake.logs.messages.block import Channel, MessageBlock, MessageRun
 from drivelake.logs.messages.pending import Cut, Held, Pending, place
 from drivelake.logs.messages.serial import Faulty
 
@@ -49,8 +49,8 @@ def unsupported(channel: str, reason: str) -> UnsupportedLog:
 class Table:
     """Messages of one channel on their way into record batches.
 
-    Blocks are copied on :meth:`add` and decoded together on :meth:`take`. A message that contradicts its definition is told
-    to the findings, and its row is left out.
+    Messages are copied on :meth:`add` and :meth:`extend`, and decoded together on :meth:`take`. One that contradicts its
+    definition is told to the findings, and its row is left out.
 
     Args:
         channel: whose messages.
@@ -92,21 +92,42 @@ class Table:
         return self._pending.bytes
 
     def add(self, block: MessageBlock) -> None:
-        """More messages; the block's buffer is not needed any more afterwards.
+        """More messages; as :meth:`extend`."""
+        self.extend(block.run())
+
+    def extend(self, run: MessageRun) -> None:
+        """More messages; the run's buffers are not needed any more afterwards.
 
         Raises:
             LogDamaged: the findings are strict, and a message does not even show where its payload stands.
         """
         if self._cut is None:
-            self._pending.add(block)
-            return
-        data, cut, hold = block.buffer.data, self._cut, self._pending.add_cut
-        columns = (block.starts.tolist(), block.lengths.tolist(), block.log_ns.tolist(), block.publish_ns.tolist())
-        for start, length, log_ns, publish_ns in zip(*columns, strict=True):
-            try:
-                hold(cut(data[start : start + length]), log_ns, publish_ns, block.chunk, block.origin + start)
-            except Contradiction as error:
-                self._tell(block.chunk, block.origin + start, str(error))
+            self._pending.add(run)
+        else:
+            self._extend_cut(run, self._cut)
+
+    def _extend_cut(self, run: MessageRun, cut: Callable[[memoryview], Cut]) -> None:
+        """Cut the payload out of each message."""
+        pieces, starts, lengths, log_ns, publish_ns = run
+        begins, ends = starts.tolist(), (starts + lengths).tolist()
+        cuts: list[Cut] = []
+        places: list[tuple[int, int]] = []
+        kept: list[int] = []
+        first = 0
+        for (buffer, chunk, origin), count in pieces:
+            data = buffer.data
+            for row in range(first, first + count):
+                start = begins[row]
+                try:
+                    cuts.append(cut(data[start : ends[row]]))
+                except Contradiction as error:
+                    self._tell(chunk, origin + start, str(error))
+                else:
+                    places.append((chunk, origin + start))
+                    kept.append(row)
+            first += count
+        if cuts:
+            self._pending.add_cuts(cuts, np.array((log_ns[kept], publish_ns[kept], *zip(*places, strict=True)), np.int64))
 
     def take(self) -> pa.RecordBatch:
         """All pending messages as rows, in the order in which they came.

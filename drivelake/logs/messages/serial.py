@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from drivelake.logs.arrow import AnyArray, binaries, fixed_lists, numbers, pick
+from drivelake.logs.arrow import AnyArray, binaries, fixed_lists, numbers, pick, texts
 from drivelake.logs.messages.layout import List, Node, Order, Payload, Run, Scalar, Step, Struct, Text, strides
 
 __all__ = ["Cursors", "Faulty", "decode", "gather", "is_utf8"]
@@ -27,6 +27,7 @@ Place: TypeAlias = "int | Int64"
 
 # Below this mean length, stretches are gathered by an index of bytes; above, slice by slice.
 INDEXED_BYTES_MAX = 48
+ASCII_END = 0x80
 
 
 class Faulty(Exception):
@@ -275,7 +276,10 @@ def _text(cursors: Cursors) -> AnyArray:
         open_ended = (cursors.data[ends - 1] != 0) & (np.asarray(counts) > 0)
         cursors.refuse(open_ended, lambda _: "a text does not end with NUL")
         counts = max(counts - 1, 0) if isinstance(counts, int) else np.maximum(counts - 1, 0)
-    raw = binaries(gather(cursors.data, starts, counts), np.broadcast_to(counts, (len(cursors),)))
+    found, sizes = gather(cursors.data, starts, counts), np.broadcast_to(counts, (len(cursors),))
+    if not len(found) or int(found.max()) < ASCII_END:
+        return texts(found, sizes, "utf-8")
+    raw = binaries(found, sizes)
     try:
         return raw.cast(pa.string())
     except pa.ArrowInvalid:

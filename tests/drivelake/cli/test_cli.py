@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from drivelake.evidence.lineage import find_version
 from drivelake.lake import Lake
+from tests.drivelake.cli.running import drivelake, process
 from tests.drivelake.logs.making import IMU, imu, rechunk, write_mcap
 
 COMMANDS = ["demo", "ingest", "inspect", "salvage", "trace", "impact", "verify", "report", "doctor"]
@@ -30,14 +29,8 @@ main()
 """
 
 
-def drivelake(*words, code=None, cwd=None, **environment):
-    command = [sys.executable, "-c", code or "from drivelake.cli import main; main()", *map(str, words)]
-    clean = {k: v for k, v in os.environ.items() if k != "DRIVELAKE_LAKE"} | {"COLUMNS": "200", **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=clean)
-
-
 def test_help_names_every_command():
-    shown = drivelake("--help").stdout
+    shown = process("--help").stdout
     assert all(command in shown for command in COMMANDS)
 
 
@@ -48,7 +41,7 @@ def test_every_command_takes_json(command):
 
 @pytest.mark.parametrize("words", [["verify"], ["trace"], ["impact", "signals_01"], ["inspect", "signals_01"]])
 def test_questions_need_neither_dagster_nor_a_network(chain, words):
-    done = drivelake(*words, "--lake", chain.root, "--json", code=ISOLATED)
+    done = process(*words, "--lake", chain.root, "--json", code=ISOLATED)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
 
@@ -160,7 +153,7 @@ def test_a_name_that_is_nothing_says_so_with_and_without_a_lake(chain, tmp_path)
 def test_a_table_that_no_terminal_shows_keeps_a_channel_on_a_line(tmp_path):
     topic = "/" + "/".join(["a_long_name"] * 12)
     (tmp_path / "a.mcap").write_bytes(write_mcap([(topic, "sensor_msgs/msg/Imu", IMU, [imu(i) for i in range(30)])]))
-    shown = drivelake("inspect", tmp_path / "a.mcap", COLUMNS="80").stdout.splitlines()
+    shown = process("inspect", tmp_path / "a.mcap", COLUMNS="80").stdout.splitlines()
     (line,) = (line.split() for line in shown if topic in line)
     assert line == [topic, "sensor_msgs/msg/Imu", "30", "0", "100", "100", "0", "10", "0", "0"]
     assert max(map(len, shown)) < 300, "as wide as it is long"

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from drivelake.cli import mend
 from drivelake.logs import inspect_log
-from tests.drivelake.cli.test_cli import drivelake
+from tests.drivelake.cli.running import drivelake
 from tests.drivelake.logs.making import drive_mcap
 
 
@@ -60,10 +61,10 @@ def test_a_log_that_holds_nothing_is_refused_and_leaves_nothing_behind(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["camera.mcap"]
 
 
-def test_a_reader_out_of_time_leaves_nothing_behind(tmp_path):
+def test_a_reader_out_of_time_leaves_nothing_behind(tmp_path, monkeypatch):
     (tmp_path / "camera.mcap").write_bytes(drive_mcap(2000))
-    at_once = "from drivelake.cli import main, mend; mend.PASSES = 0.0001; main()"
-    done = drivelake("salvage", tmp_path / "camera.mcap", "--out", tmp_path / "clean.mcap", code=at_once)
+    monkeypatch.setattr(mend, "PASSES", 0.0001)
+    done = drivelake("salvage", tmp_path / "camera.mcap", "--out", tmp_path / "clean.mcap")
     assert done.returncode == 3
     assert [path.name for path in tmp_path.iterdir()] == ["camera.mcap"]
 

@@ -72,14 +72,14 @@ def test_everything_at_main_verifies_too(chain):
 @pytest.mark.parametrize("asset", ASSETS)
 def test_one_flipped_byte_in_any_file_of_any_stage_is_named(chain_copy, asset):
     version = one_of(chain_copy, asset)
-    for path, found in sorted(version.files.items()):
+    for number, (path, found) in enumerate(sorted(version.files.items())):
         original = found.read_bytes()
-        for at in {0, len(original) // 2, len(original) - 1}:
-            flip(found, at)
-            problems = check(chain_copy)
-            found.write_bytes(original)
-            named = found.relative_to(chain_copy.root).as_posix()
-            assert any(named in p or str(found) in p for p in problems), f"{version.name}/{path} at {at}: {problems}"
+        at = (0, len(original) // 2, len(original) - 1)[number % 3]  # every check reads the whole lake
+        flip(found, at)
+        problems = check(chain_copy)
+        found.write_bytes(original)
+        named = found.relative_to(chain_copy.root).as_posix()
+        assert any(named in p or str(found) in p for p in problems), f"{version.name}/{path} at {at}: {problems}"
     assert check(chain_copy) == []
 
 
@@ -124,7 +124,7 @@ def test_any_byte_of_the_policy_counts(chain_copy):
 
 def test_a_flipped_byte_in_a_git_object_is_named(chain_copy):
     objects = sorted(chain_copy.store.git_objects())
-    for target in objects[:: max(1, len(objects) // 25)]:
+    for target in objects[:: max(1, len(objects) // 12)]:
         original = target.read_bytes()
         flip(target)
         assert any(target.name in p for p in check(chain_copy)), target

@@ -165,6 +165,20 @@ def write_can(path, frames):
     return path
 
 
+def mdf_signals(count):
+    """A number, a scaled one, words from a table, and text of varying length; 10 ms apart."""
+    from asammdf import Signal
+
+    t, rows = np.arange(count) * 0.01, np.arange(count)
+    words = {"val_0": 0, "text_0": b"P", "val_1": 1, "text_1": b"R"}
+    return [
+        Signal(rows.astype(np.uint16), t, name="counter", unit="1"),
+        Signal(rows.astype(np.int16), t, name="scaled", unit="km/h", conversion={"a": 0.5, "b": -1.0}, comment="c"),
+        Signal(rows % 2, t, name="gear", conversion=words),
+        Signal(np.array([b"a" * (i % 5) for i in range(count)]), t, name="text", encoding="utf-8"),
+    ]
+
+
 def write_mdf(path, signals, *, version="4.10", **options):
     """A file with one group a row of ``signals``."""
     from datetime import UTC, datetime

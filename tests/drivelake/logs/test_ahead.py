@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from drivelake.logs.ahead import AHEAD_BYTES, in_order
+from drivelake.logs.ahead import AHEAD_BYTES, AHEAD_JOBS, in_order
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -16,7 +16,7 @@ def test_results_come_in_the_order_of_the_jobs(threads):
 
 
 def test_the_look_ahead_is_bounded_by_number_and_by_bytes():
-    for weight, ahead_max in ((1, 3), (AHEAD_BYTES, 1)):
+    for weight, ahead_max in ((1, 2 * AHEAD_JOBS), (AHEAD_BYTES, 1)):
         asked = []
 
         def jobs(asked=asked):

@@ -90,15 +90,22 @@ def test_packed_rows_are_the_starts_of_the_rows(words, data):
     assert arrow.pack(rows, lengths).tobytes() == kept
 
 
-@given(data=st.data(), long=st.sampled_from([1, 2, 8, 1 << 14]), tile=st.sampled_from([1, 7, 1 << 18]))
-def test_picked_stretches_are_those_of_the_data(data, long, tile):
+@given(
+    data=st.data(),
+    long=st.sampled_from([1, 2, 8, 1 << 14]),
+    tile=st.sampled_from([1, 7, 1 << 18]),
+    alike=st.sampled_from([1, 2, 1 << 8]),
+)
+def test_picked_stretches_are_those_of_the_data(data, long, tile, alike):
     text = bytes(range(256)) * 2
     starts = np.array(data.draw(st.lists(st.integers(0, 400), max_size=12)), np.int64)
-    lengths = np.array([data.draw(st.integers(0, 100)) for _ in starts], np.int64)
+    some = st.sampled_from([0, 8, 12]) if data.draw(st.booleans()) else st.integers(0, 100)
+    lengths = np.array([data.draw(some) for _ in starts], data.draw(st.sampled_from([np.int64, np.uint64, np.uint8])))
     wanted = b"".join(text[start : start + length] for start, length in zip(starts.tolist(), lengths.tolist(), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrow, "LONG_BYTES", long)
         patch.setattr(arrow, "TILE_BYTES", tile)
+        patch.setattr(arrow, "ALIKE_MIN", alike)
         assert arrow.pick(np.frombuffer(text, np.uint8), starts, lengths).tobytes() == wanted
 
 

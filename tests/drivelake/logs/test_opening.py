@@ -9,7 +9,8 @@ from asammdf import Signal
 from drivelake.errors import LogDamaged, MissingChannel, UnsupportedLog
 from drivelake.logs import DATABASE_SUFFIXES, Findings, Leftovers, inspect_log, is_log, read_log, to_physical
 from drivelake.logs.mcap import log as mcap_log
-from drivelake.logs.report import LogBatch, Stamps
+from drivelake.logs.report import LogBatch
+from drivelake.logs.stamps import Stamps
 from tests.drivelake.logs.bags.making import write_db3, write_ros1
 from tests.drivelake.logs.making import IMU, drive_mcap, imu, write_can, write_mcap, write_mdf
 

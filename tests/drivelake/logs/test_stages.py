@@ -37,17 +37,32 @@ def make(lake, drive, *stages):
     return [materialise(stage, lake, drive, notary).version for stage in stages or (RAW_LOGS, SIGNALS, SENSOR_FRAMES)]
 
 
-def test_what_landed_is_what_arrived_and_its_digests_are_signed_for(lake, generated):
-    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
-    (raw,) = make(lake, "signals_01", RAW_LOGS)
-    landed = {e.path: (e.bytes, e.sha256) for e in raw.manifest.files if e.path.startswith("logs/")}
-    assert landed == {f"logs/{p.name}": hash_file(p) for p in folder.iterdir()}
+@pytest.fixture(scope="module")
+def once(generated, tmp_path_factory):
+    """A lake with one sound drive, its tables and its frames; read only."""
+    lake = Lake.create(tmp_path_factory.mktemp("once") / "lake", small_declaration())
+    establish_trust(lake)
+    arrive(lake, generated / "inbox" / "signals_01", "signals_01")
+    make(lake, "signals_01")
+    return lake
 
 
-def test_the_tags_of_a_drive_are_facts_of_its_version(lake, generated):
-    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
-    (raw,) = make(lake, "signals_01", RAW_LOGS)
-    assert raw.manifest.facts["tags"] == yaml.safe_load((folder / "drive.yaml").read_text())["tags"]
+@pytest.fixture
+def landed(once, tmp_path):
+    """The same lake, to be changed."""
+    shutil.copytree(once.root, tmp_path / "lake", symlinks=True)
+    return Lake(tmp_path / "lake")
+
+
+def test_what_landed_is_what_arrived_and_its_digests_are_signed_for(once, generated):
+    raw = once.head("raw_logs", "signals_01")
+    there = {e.path: (e.bytes, e.sha256) for e in raw.manifest.files if e.path.startswith("logs/")}
+    assert there == {f"logs/{p.name}": hash_file(p) for p in (generated / "inbox" / "signals_01").iterdir()}
+
+
+def test_the_tags_of_a_drive_are_facts_of_its_version(once, generated):
+    sidecar = yaml.safe_load((generated / "inbox" / "signals_01" / "drive.yaml").read_text())
+    assert once.head("raw_logs", "signals_01").manifest.facts["tags"] == sidecar["tags"]
 
 
 def test_the_sound_part_of_a_damaged_log_is_used_and_the_damage_is_told_everywhere(lake, generated):
@@ -96,11 +111,9 @@ def test_a_log_that_lost_more_than_is_declared_is_quarantined(tmp_path, generate
     assert signals.manifest.facts["quarantined"] == ["camera.mcap"]
 
 
-def test_what_decides_whether_a_log_is_used_makes_its_versions_stale(lake, generated):
-    arrive(lake, generated / "inbox" / "signals_01", "signals_01")
-    make(lake, "signals_01", RAW_LOGS, SIGNALS)
+def test_what_decides_whether_a_log_is_used_makes_its_versions_stale(landed):
     for key in ("keep_salvaged_share", "reader_memory_mb", "reader_seconds", "reader_seconds_per_gb"):
-        changed = Lake.create(lake.root, small_declaration(**{key: 300 if key != "keep_salvaged_share" else 0.9}))
+        changed = Lake.create(landed.root, small_declaration(**{key: 300 if key != "keep_salvaged_share" else 0.9}))
         for stage in (RAW_LOGS, SIGNALS):
             assert stale_because(stage, changed, "signals_01") == f"the declaration changed: {key}"
 
@@ -151,15 +164,13 @@ def test_a_drive_that_changes_while_it_is_read_is_refused(lake, generated, monke
         make(lake, "signals_01", RAW_LOGS)
 
 
-def test_a_missing_channel_names_the_nearest_and_keeps_what_was_published(lake, generated):
-    arrive(lake, generated / "inbox" / "signals_01", "signals_01")
-    make(lake, "signals_01")
-    at = lake.store.resolve("main")
-    file = lake.root / "lakehouse.yaml"
+def test_a_missing_channel_names_the_nearest_and_keeps_what_was_published(landed):
+    at = landed.store.resolve("main")
+    file = landed.root / "lakehouse.yaml"
     file.write_text(file.read_text().replace("channel: SteeringAngle\n", "channel: SteeringAngel\n"))
     with pytest.raises(MissingChannel, match="SteeringAngle"):
-        make(Lake(lake.root), "signals_01", SENSOR_FRAMES)
-    assert lake.store.resolve("main") == at
+        make(Lake(landed.root), "signals_01", SENSOR_FRAMES)
+    assert landed.store.resolve("main") == at
 
 
 def test_a_sidecar_with_unknown_keys_is_refused(lake, generated):
@@ -174,12 +185,10 @@ def test_a_drive_that_is_not_in_the_inbox_says_where_it_should_be(lake):
         make(lake, "signals_01", RAW_LOGS)
 
 
-def test_a_drive_gone_from_the_inbox_stays_current(lake, generated):
-    folder = arrive(lake, generated / "inbox" / "signals_01", "signals_01")
-    make(lake, "signals_01")
-    shutil.rmtree(folder)
-    assert RAW_LOGS.changed_outside(lake, "signals_01") is None
-    assert stale_because(SIGNALS, lake, "signals_01") is None
+def test_a_drive_gone_from_the_inbox_stays_current(landed):
+    shutil.rmtree(landed.inbox / "signals_01")
+    assert RAW_LOGS.changed_outside(landed, "signals_01") is None
+    assert stale_because(SIGNALS, landed, "signals_01") is None
 
 
 class TestARegisteredLog:

@@ -1,13 +1,17 @@
-"""Small bags for the tests, written with rosbags, and what a bag holds as rows to compare."""
+"""Small bags for the tests, written with rosbags, and what a bag holds and what is recovered of it as rows to compare."""
 
 from collections import Counter
 from functools import cache
 
 import numpy as np
+import pytest
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
+
+from drivelake.errors import LogDamaged
+from drivelake.logs.findings import Findings
 
 START_NS = 1_700_000_000_000_000_123
 
@@ -56,6 +60,7 @@ TOPICS = (
 )
 
 
+@cache
 def rows(messages=60, topics=TOPICS, version=1):
     """(topic, type, stamp, encoded message), 10 ms apart, topics in turn."""
     encode = store(version).serialize_ros1 if version == 1 else store(version).serialize_cdr
@@ -63,7 +68,7 @@ def rows(messages=60, topics=TOPICS, version=1):
     for number in range(messages):
         topic, kind = topics[number % len(topics)]
         found.append((topic, kind, START_NS + number * 10**7, bytes(encode(MAKERS[kind](number, version), kind))))
-    return found
+    return tuple(found)
 
 
 def write_ros1(path, messages=60, *, compression=None, chunk_bytes=4000, topics=TOPICS, callers=1):
@@ -107,3 +112,21 @@ def counted(messages):
 
 def expected(messages=60, version=1):
     return Counter((topic, stamp, data) for topic, _, stamp, data in rows(messages, version=version))
+
+
+def recovered(sound_messages, path):
+    """What a reader recovers of a bag, and the findings; strict findings must raise where others tell."""
+    findings = Findings()
+    found = counted(sound_messages(path, findings))
+    if findings.sentences:
+        with pytest.raises(LogDamaged):
+            list(sound_messages(path, Findings(strict=True)))
+    return found, findings
+
+
+def recovered_and_lost(found, findings):
+    """Messages by channel, which must be what the bag promises."""
+    counts = Counter(findings.lost)
+    for (channel, _, _), number in found.items():
+        counts[channel] += number
+    return +counts

@@ -1,17 +1,18 @@
 import struct
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivelake.errors import LogDamaged
 from drivelake.logs.bags.ros1 import inspect_ros1, read_ros1, sound_messages
 from drivelake.logs.bags.ros1_records import CHUNK, INDEX, read_record
 from drivelake.logs.findings import Findings
-from tests.drivelake.logs.bags.making import counted, expected, write_ros1
+from tests.drivelake.logs.bags.making import expected, recovered, recovered_and_lost, write_ros1
 
 KINDS = (None, "BZ2", "LZ4")
+salvage = partial(recovered, sound_messages)
 
 
 def records(data):
@@ -25,24 +26,6 @@ def records(data):
 
 def chunks(data):
     return [record for record in records(data) if record.op == CHUNK]
-
-
-def salvage(path):
-    """What is recovered, and the findings; strict findings must raise where others tell."""
-    findings = Findings()
-    found = counted(sound_messages(path, findings))
-    if findings.sentences:
-        with pytest.raises(LogDamaged):
-            list(sound_messages(path, Findings(strict=True)))
-    return found, findings
-
-
-def recovered_and_lost(found, findings):
-    """Messages by channel, which must be what the index promises."""
-    counts = Counter(findings.lost)
-    for (channel, _, _), number in found.items():
-        counts[channel] += number
-    return +counts
 
 
 @pytest.fixture(params=KINDS)

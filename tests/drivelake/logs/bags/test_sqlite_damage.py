@@ -2,6 +2,7 @@ import re
 import shutil
 import sqlite3
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,30 +11,14 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivelake.errors import InputError, LogDamaged
+from drivelake.errors import InputError
 from drivelake.logs.bags.sqlite import inspect_sqlite, read_sqlite, sound_messages
 from drivelake.logs.findings import Findings
-from tests.drivelake.logs.bags.making import counted, expected, write_db3
+from tests.drivelake.logs.bags.making import counted, expected, recovered, recovered_and_lost, write_db3
 
 PAGE = 4096
 MESSAGES = 600
-
-
-def salvage(path):
-    """What is recovered, and the findings; strict findings must raise where others tell."""
-    findings = Findings()
-    found = counted(sound_messages(path, findings))
-    if findings.sentences:
-        with pytest.raises(LogDamaged):
-            list(sound_messages(path, Findings(strict=True)))
-    return found, findings
-
-
-def recovered_and_lost(found, findings):
-    counts = Counter(findings.lost)
-    for (channel, _, _), number in found.items():
-        counts[channel] += number
-    return counts
+salvage = partial(recovered, sound_messages)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +54,7 @@ def test_a_page_of_zeros_costs_its_rows_only(bag):
     assert found < whole
     assert found.total() > MESSAGES - 60
     assert any("left out" in sentence for sentence in findings.sentences)
-    assert +recovered_and_lost(found, findings) == +Counter(findings.expected)
+    assert recovered_and_lost(found, findings) == +Counter(findings.expected)
 
 
 def test_a_damaged_page_of_one_long_message_costs_that_message(tmp_path):
@@ -99,7 +84,7 @@ def test_a_cut_bag_gives_what_can_still_be_reached(bag, share):
     assert found < expected(MESSAGES, 2)
     assert found.total() > MESSAGES * share / 2
     assert any("The header counts" in sentence for sentence in findings.sentences)
-    assert +recovered_and_lost(found, findings) == +Counter(findings.expected)
+    assert recovered_and_lost(found, findings) == +Counter(findings.expected)
 
 
 def test_a_changed_stamp_costs_that_message(bag):
@@ -132,7 +117,7 @@ def test_rows_that_are_no_messages_are_told(bag, statement, word):
     found, findings = salvage(bag)
     assert (expected(MESSAGES, 2) - found).total() == 1
     assert any(word in sentence for sentence in findings.sentences)
-    assert +recovered_and_lost(found, findings) == +Counter(findings.expected)
+    assert recovered_and_lost(found, findings) == +Counter(findings.expected)
 
 
 def test_deleted_rows_contradict_the_metadata_and_are_noted(bag):
@@ -255,7 +240,7 @@ def test_numbers_that_run_backwards_at_their_end_do_not_stop_the_reader(bag):
     found, findings = salvage(bag)
     assert found.total() == MESSAGES - 3  # the index over the stamps has them under other numbers
     assert any("stands behind row" in sentence for sentence in findings.sentences)
-    assert +recovered_and_lost(found, findings) == +Counter(findings.expected)
+    assert recovered_and_lost(found, findings) == +Counter(findings.expected)
 
 
 def test_a_row_whose_number_is_too_high_costs_itself_and_not_those_behind_it(bag):

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivelake.logs.mcap.content import Index, agreed, by_index, by_scan, disagreeing, of_messages
+from drivelake.logs.mcap.content import Index, agreed, by_scan, disagreeing, of_messages
+from drivelake.logs.mcap.listing import by_index
 
 MESSAGE = st.tuples(st.integers(0, 4), st.integers(0, 2**63 - 1), st.binary(max_size=40))
 OTHER = st.tuples(st.sampled_from([3, 4, 0x80]), st.binary(max_size=40))

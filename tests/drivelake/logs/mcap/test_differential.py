@@ -8,9 +8,10 @@ from mcap.stream_reader import StreamReader
 
 from drivelake.logs import PayloadReader
 from drivelake.logs.findings import Findings
-from drivelake.logs.mcap.log import _blocks, inspect_mcap, read_mcap
+from drivelake.logs.mcap.log import _runs, inspect_mcap, read_mcap
+from drivelake.logs.mcap.messages import Messages
 from drivelake.logs.mcap.sound import sound_records
-from drivelake.logs.mcap.walk import McapWalk, Messages
+from drivelake.logs.mcap.walk import McapWalk
 from drivelake.logs.report import Leftovers
 
 TRUNCATED = "30b73b75_test_sample_truncated.mcap"
@@ -54,13 +55,14 @@ def test_blocks_point_at_the_bytes_of_every_message_in_the_order_of_its_channel(
     for path in recordings(shared_data):
         walk, found = McapWalk(path, Findings(strict=True)), {}
         for event in walk.events():
-            for number, block in _blocks(walk, event) if isinstance(event, Messages) else ():
+            for number, run in _runs(walk, event) if isinstance(event, Messages) else ():
                 rows = found.setdefault(walk.declared.channels[number].topic, [])
-                columns = (block.log_ns.tolist(), block.publish_ns.tolist(), block.starts.tolist(), block.lengths.tolist())
-                rows += [
-                    (log, publish, block.buffer[start : start + size].tobytes())
-                    for log, publish, start, size in zip(*columns, strict=True)
-                ]
+                for block in run.blocks():
+                    columns = (block.log_ns.tolist(), block.publish_ns.tolist(), block.starts.tolist(), block.lengths.tolist())
+                    rows += [
+                        (log, publish, block.buffer[start : start + size].tobytes())
+                        for log, publish, start, size in zip(*columns, strict=True)
+                    ]
         expected = {}
         for topic, log, publish, _, data in messages(path):
             expected.setdefault(topic, []).append((log, publish, data))

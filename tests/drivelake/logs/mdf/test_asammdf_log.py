@@ -13,7 +13,7 @@ from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
 from drivelake.logs.mdf import asammdf_log
 from drivelake.logs.mdf.asammdf_access import opened, read_samples, read_seconds
-from drivelake.logs.mdf.reader import inspect_mdf, read_mdf, to_physical
+from drivelake.logs.mdf.reader import inspect_mdf, to_physical
 from drivelake.logs.report import Leftovers
 from tests.drivelake.logs.making import write_mdf
 from tests.drivelake.logs.mdf.mdf_blocks import (
@@ -28,22 +28,7 @@ from tests.drivelake.logs.mdf.mdf_blocks import (
     text,
     write_blocks,
 )
-
-
-def batches(path, **options):
-    options = {"batch_rows": 1000, "leftovers": None, "findings": Findings(strict=True), **options}
-    return list(read_mdf(path, wanted=options.pop("wanted", lambda _: True), **options))
-
-
-def tables(path, **options):
-    found = {}
-    for batch in batches(path, **options):
-        found.setdefault(batch.channel, []).append(batch.batch)
-    return {name: pa.Table.from_batches(parts) for name, parts in found.items()}
-
-
-def times(count):
-    return np.arange(count) * 0.01
+from tests.drivelake.logs.mdf.reading import batches, tables, times
 
 
 @pytest.fixture

@@ -149,8 +149,15 @@ def test_every_record_and_every_value_comes_out_in_its_group(tmp_path_factory, l
 
 
 @settings(max_examples=60, deadline=None)
-@given(log=streams(), start=st.integers(0, 900), end=st.integers(0, 900), chosen=st.lists(st.booleans(), min_size=4, max_size=4))
-def test_both_walks_find_the_same_in_any_bytes(log, start, end, chosen):
+@given(
+    log=streams(),
+    start=st.integers(0, 900),
+    end=st.integers(0, 900),
+    chosen=st.lists(st.booleans(), min_size=4, max_size=4),
+    lane=st.sampled_from([16, 24, 100, 1 << 12]),
+    stretch=st.sampled_from([33, 200, 1 << 22]),
+)
+def test_both_walks_find_the_same_in_any_bytes(log, start, end, chosen, lane, stretch):
     order = sorted(range(4), key=lambda place: log.ids[place])
     layout = walk.Layout(
         log.id_bytes,
@@ -159,16 +166,48 @@ def test_both_walks_find_the_same_in_any_bytes(log, start, end, chosen):
         np.array(chosen),
     )
     data = np.frombuffer(bytes(log.stream[start:end]), np.uint8).copy()
-    ours, compiled = walk.take_apart(data, layout), scan.take_apart(data, layout)
-    assert (ours.end, ours.state, ours.torn) == (compiled.end, compiled.state, compiled.torn)
-    assert ours.counts.tolist() == compiled.counts.tolist()
-    assert [part.tobytes() for part in ours.parts] == [part.tobytes() for part in compiled.parts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walk, "LANE_BYTES", lane)
+        patch.setattr(walk, "APPROACH_BYTES", min(lane, 16))
+        patch.setattr(walk, "STRETCH_BYTES", stretch)
+        ours, compiled = walk.take_apart(data, layout), scan.take_apart(data, layout)
+    agreed(ours, compiled)
     if start == 0 and end >= len(log.stream):
         assert (ours.end, ours.state, ours.counts.sum()) == (
             len(data),
             walk.COMPLETE,
             sum(map(len, log.rows.values())) + len(log.rows["v"]),
         )
+
+
+@pytest.mark.parametrize("id_bytes", [1, 2, 4, 8])
+@pytest.mark.parametrize("longest", [0, 9, 30_000])
+@pytest.mark.parametrize("flips", [0, 3])
+def test_both_walks_find_the_same_in_long_streams(id_bytes, longest, flips):
+    rng = np.random.default_rng([id_bytes, longest, flips])
+    ids, sizes = np.array([0, 1, 200], np.uint64), np.array([3, -1, 20])
+    stream = bytearray()
+    while len(stream) < 200_000:
+        place = int(rng.integers(3))
+        size = int(rng.integers(longest + 1)) if sizes[place] < 0 else int(sizes[place])
+        stream += int(ids[place]).to_bytes(id_bytes, "little")
+        # zeros and ones look like ids
+        stream += (struct.pack("<I", size) if sizes[place] < 0 else b"") + rng.integers(0, 2, size, np.uint8).tobytes()
+    data = np.frombuffer(stream, np.uint8)
+    layout = walk.Layout(id_bytes, ids, sizes, np.array([True, True, True]))
+    whole = walk.take_apart(data, layout)
+    assert (whole.end, whole.state, whole.torn) == (len(data), walk.COMPLETE, -1)
+    for place in rng.integers(0, len(data), flips).tolist():
+        data[place] ^= 1 << int(rng.integers(8))
+        agreed(walk.take_apart(data, layout), scan.take_apart(data, layout))
+    agreed(walk.take_apart(data[: -1 - flips], layout), scan.take_apart(data[: -1 - flips], layout))
+
+
+def agreed(ours, compiled):
+    """Whether two ways to take a stream apart gave the same."""
+    assert (ours.end, ours.state, ours.torn) == (compiled.end, compiled.state, compiled.torn)
+    assert ours.counts.tolist() == compiled.counts.tolist()
+    assert [part.tobytes() for part in ours.parts] == [part.tobytes() for part in compiled.parts]
 
 
 def test_a_length_that_cannot_be_ends_the_stream(tmp_path):

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from asammdf import MDF, Signal
+from asammdf import Signal
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +12,7 @@ from drivelake.errors import LogDamaged
 from drivelake.logs.findings import Findings
 from drivelake.logs.mdf.blocks import Head, MdfFile
 from drivelake.logs.mdf.reader import inspect_mdf, read_mdf
+from tests.drivelake.logs.making import mdf_signals, write_mdf
 from tests.drivelake.logs.mdf.mdf_blocks import (
     channel,
     conversion,
@@ -30,19 +31,9 @@ PLAIN = {"DT", "SD", "RD"}
 
 
 def by_asammdf(path):
-    """Sorted, packed, with texts, an array, units and conversions."""
-    t = np.arange(40) * 0.01
-    signals = [
-        Signal(np.arange(40, dtype=np.uint16), t, name="counter", unit="1"),
-        Signal(np.arange(40, dtype=np.int16), t, name="scaled", unit="km/h", conversion={"a": 0.5, "b": -1.0}),
-        Signal(np.arange(40) % 2, t, name="gear", conversion={"val_0": 0, "text_0": b"P", "val_1": 1, "text_1": b"R"}),
-        Signal(np.array([b"a" * (i % 5) for i in range(40)]), t, name="text", encoding="utf-8"),
-    ]
-    with MDF(version="4.11") as mdf:
-        mdf.append(signals, acq_name="first", comment="")
-        mdf.append([Signal(np.arange(7.0), np.arange(7.0), name="speed", unit="m/s")], acq_name="second", comment="")
-        mdf.save(path, compression=2)
-    return path
+    """Sorted, packed, with texts, units and conversions."""
+    speed = Signal(np.arange(7.0), np.arange(7.0), name="speed", unit="m/s")
+    return write_mdf(path, [("first", mdf_signals(40)), ("second", [speed])], version="4.11", compression=2)
 
 
 def sorted_file(path):

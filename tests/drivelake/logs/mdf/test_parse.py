@@ -13,6 +13,7 @@ from drivelake.logs.mdf.check import check_blocks
 from drivelake.logs.mdf.model import Conversion
 from drivelake.logs.mdf.parse import ALL_INVALID, parse
 from drivelake.logs.mdf.pieces import inflate, pieces_of
+from tests.drivelake.logs.making import mdf_signals
 from tests.drivelake.logs.mdf.mdf_blocks import (
     START_NS,
     Block,
@@ -359,11 +360,8 @@ def small(tmp_path_factory):
     """A small file with every kind of block that its writer knows; unsorted and unfinalised ones are in the other tests."""
     t = np.arange(50) * 0.01
     signals = [
-        Signal(np.arange(50, dtype=np.uint16), t, name="counter", unit="1"),
-        Signal(np.arange(50, dtype=np.int16), t, name="scaled", conversion={"a": 0.5, "b": -1.0}, comment="c"),
-        Signal(np.arange(50) % 2, t, name="gear", conversion={"val_0": 0, "text_0": b"P", "val_1": 1, "text_1": b"R"}),
+        *mdf_signals(50),
         Signal(np.arange(100, dtype=np.float32).reshape(50, 2), t, name="pair"),
-        Signal(np.array([b"a" * (i % 5) for i in range(50)]), t, name="text", encoding="utf-8"),
         Signal(np.arange(50, dtype=np.float64), t, name="shaky", invalidation_bits=np.arange(50) % 5 == 0),
     ]
     path = tmp_path_factory.mktemp("small") / "log.mf4"
