@@ -14,7 +14,7 @@ CASES ?= 12000
 export DVC_NO_ANALYTICS = 1
 export PYTHONWARNINGS ?= ignore::DeprecationWarning
 
-.PHONY: demo test ui snapdragon lint types contracts unit bench fuzz clean lock
+.PHONY: demo test ui snapdragon viewer lint types contracts unit bench fuzz clean lock
 
 demo: $(VENV)/.run
 	$(BIN)/drivelake demo --lake "$(LAKE)" $(if $(DRIVES),--drives "$(DRIVES)")
@@ -49,6 +49,10 @@ fuzz: $(VENV)/.dev
 # the extra brings Qualcomm's libraries under their own licence; see README
 snapdragon: $(VENV)/.run
 	$(BIN)/uv pip install -q --no-deps "$$(grep '^onnxruntime-qnn==' requirements/dev.txt)"
+
+# the extra that writes drives for Rerun: drivelake look DRIVE --out DRIVE.rrd
+viewer: $(VENV)/.run
+	$(BIN)/uv pip install -q --no-deps "$$(grep '^rerun-sdk==' requirements/dev.txt)"
 
 $(VENV)/.base: requirements/torch.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another with PYTHON=")'

@@ -5,12 +5,12 @@ No module here may use ``from __future__ import annotations``: Dagster reads the
 
 import dagster as dg
 
-from assets import checkpoints, curated_datasets, evidence, raw_logs, sensor_frames, signals, soc_artefacts
+from assets import calibrations, checkpoints, curated_datasets, evidence, raw_logs, sensor_frames, signals, soc_artefacts
 from drivelake.declaration import Declaration
 
 __all__ = ["build_assets"]
 
-NOUNS = (raw_logs, signals, sensor_frames, curated_datasets, checkpoints, soc_artefacts, evidence)
+NOUNS = (calibrations, raw_logs, signals, sensor_frames, curated_datasets, checkpoints, soc_artefacts, evidence)
 
 
 def build_assets(declaration: Declaration) -> list[dg.AssetsDefinition]:

@@ -4,9 +4,19 @@ import dagster as dg
 
 from drivelake.declaration import Declaration
 
-__all__ = ["DRIVES", "artefact_keys", "artefacts", "datasets", "models"]
+__all__ = ["DRIVES", "artefact_keys", "artefacts", "calibrated", "calibrated_rigs", "datasets", "models"]
 
 DRIVES = dg.DynamicPartitionsDefinition(name="drives")
+
+
+def calibrated(declaration: Declaration) -> list[str]:
+    """Rigs that name a calibration."""
+    return [name for name, rig in declaration.rigs.items() if rig.calibration is not None]
+
+
+def calibrated_rigs(declaration: Declaration) -> dg.StaticPartitionsDefinition:
+    """One partition a rig that names a calibration."""
+    return dg.StaticPartitionsDefinition(calibrated(declaration))
 
 
 def datasets(declaration: Declaration) -> dg.StaticPartitionsDefinition:

@@ -3,6 +3,7 @@
 from compile.stage import SOC_ARTEFACTS
 from drivelake.datasets.stage import CURATED_DATASETS
 from drivelake.evidence.stage import EVIDENCE
+from drivelake.frames.calibration import CALIBRATIONS
 from drivelake.frames.stage import SENSOR_FRAMES
 from drivelake.learning.stage import CHECKPOINTS
 from drivelake.logs.stages import RAW_LOGS, SIGNALS
@@ -11,5 +12,6 @@ from drivelake.stage import Stage
 __all__ = ["STAGES"]
 
 STAGES: dict[str, Stage] = {
-    stage.asset: stage for stage in (RAW_LOGS, SIGNALS, SENSOR_FRAMES, CURATED_DATASETS, CHECKPOINTS, SOC_ARTEFACTS, EVIDENCE)
+    stage.asset: stage
+    for stage in (CALIBRATIONS, RAW_LOGS, SIGNALS, SENSOR_FRAMES, CURATED_DATASETS, CHECKPOINTS, SOC_ARTEFACTS, EVIDENCE)
 }

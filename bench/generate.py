@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import bag_files, mcap_files, mdf_files
+from bench import bag_files, mcap_files, mdf_files, sync_files
 
 __all__ = ["CACHE", "INPUTS", "inputs"]
 
@@ -25,6 +25,7 @@ TELEMETRY_S = 200.0
 CAMERA_S = 25.0
 PROTOBUF_MESSAGES = 100_000
 BAG_S = 60.0
+LONG_DRIVE_H = 10.0
 
 
 def _can_database(path: Path, _: float) -> None:
@@ -44,6 +45,9 @@ INPUTS: dict[str, Callable[[Path, float], None]] = {
     "protobuf.mcap": lambda path, factor: mcap_files.write_protobuf(path, int(PROTOBUF_MESSAGES * factor)),
     "telemetry.bag": lambda path, factor: bag_files.write_ros1(path, BAG_S * factor),
     "telemetry_db3": lambda path, factor: bag_files.write_db3(path, BAG_S * factor),
+    "drive_20hz": lambda path, factor: sync_files.write_drive(path, factor, 20),
+    "drive_100hz": lambda path, factor: sync_files.write_drive(path, factor, 100),
+    "drive_long": lambda path, factor: sync_files.write_drive(path, LONG_DRIVE_H * factor, 20),
 }
 
 
@@ -77,7 +81,7 @@ def inputs(names: Iterable[str], factor: float, cache: Path = CACHE) -> dict[str
 def _generation() -> str:
     """A digest of what writes the inputs."""
     digest = hashlib.sha256()
-    for source in (__file__, bag_files.__file__, mcap_files.__file__, mdf_files.__file__):
+    for source in (__file__, bag_files.__file__, mcap_files.__file__, mdf_files.__file__, sync_files.__file__):
         digest.update(Path(source).read_bytes())
     return digest.hexdigest()[:16]
 

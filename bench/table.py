@@ -25,6 +25,7 @@ CAP_MB = 512
 PACKAGES = (
     *("drivelake", "numpy", "pyarrow", "numba", "deflate", "zstandard", "lz4", "protobuf"),
     *("asammdf", "cantools", "mcap", "mcap-ros2-support", "mcap-protobuf-support", "rosbags"),
+    *("polars", "pandas"),
 )
 
 

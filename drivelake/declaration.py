@@ -5,18 +5,18 @@ Never here: acting on it, defaults read from the environment, anything that touc
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from drivelake.errors import DeclarationError
+from drivelake.rig import Alignment, Clock, Rig, Sensor
+from drivelake.strict import Strict, nearest
 
 __all__ = [
     "Alignment",
@@ -43,12 +43,6 @@ __all__ = [
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
-class Strict(BaseModel):
-    """Unknown keys are errors; values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class Ingest(Strict):
     """Where drives arrive and when one counts as complete."""
 
@@ -64,81 +58,6 @@ class Ingest(Strict):
     reader_memory_mb: float = Field(default=512.0, ge=256, description="private memory that reading one log may take")
     reader_seconds: float = Field(default=120.0, gt=0, description="wall clock that reading one log may take, at least")
     reader_seconds_per_gb: float = Field(default=600.0, ge=0, description="the same for each 10^9 bytes of a large log")
-
-
-class Alignment(Strict):
-    """How a clock domain finds the reference clock: two sensors that observe the same motion."""
-
-    own: str = Field(description="a value sensor on this clock")
-    reference: str = Field(description="a value sensor on the reference clock, same quantity and unit")
-    max_offset_ms: float = Field(default=2000.0, gt=0, description="the largest offset searched, either way")
-    max_drift_ppm: float = Field(default=200.0, ge=0, description="the largest drift accepted, either way")
-
-
-class Clock(Strict):
-    """One clock domain of a rig. Without ``align`` its stamps are taken as they are, plus ``offset_ns``."""
-
-    offset_ns: int = Field(default=0, description="reference time = native time + offset")
-    align: Alignment | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Clock:
-        if self.align is not None and self.offset_ns:
-            raise ValueError("offset_ns and align exclude each other: declare the offset or let it be estimated")
-        return self
-
-
-class Sensor(Strict):
-    """One column of the frames: where its samples stand and how they meet the reference tick."""
-
-    log: str = Field(description="glob of the log's file name inside the drive, e.g. camera*.mcap")
-    channel: str = Field(description="topic of an MCAP file or a bag, MDF channel, or Message.Signal of a CAN database")
-    field: str | None = Field(default=None, description="field of the message, dotted; values of MCAP files and bags only")
-    kind: Literal["value", "payload"] = "value"
-    stamp: Literal["receive", "publish", "sensor"] = Field(default="receive", description="which stamp of the sample counts")
-    clock: str = Field(default="reference", description="the clock domain that the stamp was taken on")
-    rule: Literal["nearest", "previous", "linear"] = "nearest"
-    tolerance_ms: float = Field(
-        default=100.0, gt=0, description="a sample older (or, for nearest, further) than this is not used"
-    )
-    unit: str = Field(default="", description="SI unit of the column, for people and for the checks")
-    required: bool = Field(default=True, description="a drive without it is left out, with the reason")
-
-    @model_validator(mode="after")
-    def _payloads_do_not_interpolate(self) -> Sensor:
-        if self.kind == "payload" and self.rule == "linear":
-            raise ValueError("a payload cannot be interpolated: rule must be nearest or previous")
-        return self
-
-
-class Rig(Strict):
-    """Sensors of one vehicle layout, and which of them ticks."""
-
-    drives: str = Field(default="*", description="glob of the drive names recorded with this rig; the first match counts")
-    reference: str = Field(description="the sensor whose samples are the ticks of the frames")
-    databases: tuple[str, ...] = Field(default=(), description="CAN databases: globs of file names inside the drive")
-    clocks: dict[str, Clock] = Field(default_factory=dict)
-    sensors: dict[str, Sensor]
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> Rig:
-        if self.reference not in self.sensors:
-            raise ValueError(f"reference {self.reference!r} is not a sensor; {nearest(self.reference, self.sensors)}")
-        if self.sensors[self.reference].clock != "reference":
-            raise ValueError(f"the reference sensor {self.reference!r} must stand on the clock 'reference'")
-        known = {"reference", *self.clocks}
-        for name, sensor in self.sensors.items():
-            if sensor.clock not in known:
-                raise ValueError(f"sensor {name!r}: clock {sensor.clock!r} is not declared; {nearest(sensor.clock, known)}")
-        for name, clock in self.clocks.items():
-            for side in (clock.align.own, clock.align.reference) if clock.align else ():
-                if side not in self.sensors or self.sensors[side].kind != "value":
-                    raise ValueError(f"clock {name!r}: align names {side!r}, which is not a value sensor of this rig")
-            if clock.align and self.sensors[clock.align.own].clock != name:
-                raise ValueError(f"clock {name!r}: align.own {clock.align.own!r} must stand on this clock")
-            if clock.align and self.sensors[clock.align.reference].clock != "reference":
-                raise ValueError(f"clock {name!r}: align.reference {clock.align.reference!r} must stand on 'reference'")
-        return self
 
 
 class Split(Strict):
@@ -338,13 +257,6 @@ def _explain(kind: str, loc: tuple[str | int, ...], message: str) -> str:
     if kind == "extra_forbidden":
         return f"unknown key {at!r}; {nearest(str(loc[-1]), _keys_at(loc[:-1]))}"
     return f"{at}: {message.removeprefix('Value error, ')}"
-
-
-def nearest(wrong: str, known: Iterable[str]) -> str:
-    """Half a sentence that helps with a name that does not exist."""
-    names = sorted(known)
-    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.4)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(names) or 'none'}"
 
 
 def _keys_at(loc: tuple[str | int, ...]) -> list[str]:

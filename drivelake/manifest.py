@@ -38,7 +38,9 @@ __all__ = [
 ]
 
 # The order in which data flows; the position decides what may be whose input.
-Asset = Literal["raw_logs", "signals", "sensor_frames", "curated_datasets", "checkpoints", "soc_artefacts", "evidence"]
+Asset = Literal[
+    "calibrations", "raw_logs", "signals", "sensor_frames", "curated_datasets", "checkpoints", "soc_artefacts", "evidence"
+]
 ASSETS: tuple[Asset, ...] = get_args(Asset)
 
 PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=-]{0,119}")
@@ -113,6 +115,10 @@ class Manifest(BaseModel):
     parameters: dict[str, Json]
     tools: dict[str, str]
     facts: dict[str, Json] = Field(default_factory=dict, description="measured in the making; deterministic")
+
+    def input(self, asset: Asset) -> Input:
+        """The one input of that asset."""
+        return next(named for named in self.inputs if named.asset == asset)
 
     def canonical(self) -> bytes:
         """RFC 8785 bytes; the same manifest gives the same bytes on every machine."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.partitions import DRIVES, artefact_keys
+from assets.partitions import DRIVES, artefact_keys, calibrated
 from assets.stages import STAGES
 from compile.targets import missing
 from drivelake.errors import DrivelakeError
@@ -78,7 +78,9 @@ def catch_up(
 def _partitions(lake: Lake, job: str, drives: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """Partitions of a job, each with what stands in its way."""
     declared = lake.declaration
-    if job == "ingest":
+    if job == "calibrate":
+        yield from ((rig, "") for rig in calibrated(declared))
+    elif job == "ingest":
         arrivals = {a.drive: a for a in look(lake, time.time())}
         # a drive that was taken out of the inbox stays in the lake; a changed rig or code version still reaches its frames
         kept = {d for d in lake.partitions("raw_logs") if d not in arrivals and declared.names_drive(d)}

@@ -1,6 +1,6 @@
 """What is run together. Belongs here: selections of assets by name. Never here: when they run.
 
-One job a unit of scheduling, since a run has one partition: a drive, a dataset, a model, an artefact.
+One job a unit of scheduling, since a run has one partition: a rig, a drive, a dataset, a model, an artefact.
 """
 
 import dagster as dg
@@ -11,6 +11,7 @@ __all__ = ["ASSET_JOBS", "JOBS", "assets_of"]
 
 # job -> its assets, in the order the data flows; the jobs too are in that order
 JOBS: dict[str, tuple[str, ...]] = {
+    "calibrate": ("calibrations",),
     "ingest": ("raw_logs", "signals", "sensor_frames"),
     "curate": ("curated_datasets",),
     "train": ("checkpoints",),

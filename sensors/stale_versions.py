@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from assets.partitions import DRIVES, artefact_keys
+from assets.partitions import DRIVES, artefact_keys, calibrated
 from assets.stages import STAGES
 from compile.targets import missing
 from drivelake.declaration import Declaration
@@ -53,6 +53,8 @@ def partitions_of(lake: Lake, declaration: Declaration, job: str) -> list[str]:
     Of drives: those landed that a rig names; one that stands in the inbox and is not done is left to ``new_drives``.
     Of artefacts: those whose toolchain is there.
     """
+    if job == "calibrate":
+        return calibrated(declaration)
     if job == "ingest":
         pending = {arrival.drive for arrival in look(lake, time.time()) if not arrival.done}
         return [d for d in lake.partitions("raw_logs") if declaration.names_drive(d) and d not in pending]
@@ -70,7 +72,7 @@ def build_stale_versions(declaration: Declaration) -> dg.SensorDefinition:
         jobs=ASSET_JOBS,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Runs what is stale, from the first stale asset on: drives, then datasets, checkpoints, artefacts.",
+        description="Runs what is stale, from the first stale asset on: calibrations, drives, datasets, checkpoints, artefacts.",
     )
     def stale_versions(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
         opened = lake.open()
@@ -96,9 +98,10 @@ def build_stale_versions(declaration: Declaration) -> dg.SensorDefinition:
 def survey(lake: Lake, declaration: Declaration, instance: dg.DagsterInstance) -> Survey:
     """What is asked for now, so that nothing is made from what is about to change and nothing waits for what is not.
 
-    Drives, datasets, models and artefacts are judged in this order. A partition is *moving* while a run makes it, when
-    this tick asks for it, or when what it is made from is moving: any drive for a dataset, its dataset for a model,
-    its model for an artefact. What is moving is not asked for; it is judged again once the run above it has ended.
+    Calibrations, drives, datasets, models and artefacts are judged in this order. A partition is *moving* while a run makes
+    it, when this tick asks for it, or when what it is made from is moving: its rig's calibration for a drive, any drive
+    for a dataset, its dataset for a model, its model for an artefact. What is moving is not asked for; it is judged again
+    once the run above it has ended.
 
     - Runs of new drives, which may go on all day, hold up datasets alone, since a dataset takes every drive there is:
       it is asked for on a tick without such a run. Models and artefacts go on from the versions that stand.
@@ -136,6 +139,8 @@ def _note_runs(found: Survey, runs: Iterable[dg.DagsterRun]) -> int:
 
 
 def _stands_on_moving(found: Survey, declaration: Declaration, job: str, partition: str) -> bool:
+    if job == "ingest":
+        return ("calibrate", declaration.rig_of(partition)[0]) in found.moving
     if job == "curate":
         return any(upstream == "ingest" for upstream, _ in found.moving)
     if job == "train":

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from drivelake import declaration, errors
 from drivelake.cli import app
 from drivelake.declaration import Declaration, parse_declaration
+from drivelake.frames.transforms import parse_calibration
 from drivelake.gates import lookup
 
 REPOSITORY = Path(__file__).parents[1]
@@ -86,10 +87,12 @@ def test_every_yaml_example_parses_as_what_it_is_marked():
         elif mark == "# fragment":
             assert set(loaded) <= set(Declaration.model_fields), block
             parse_declaration(yaml.safe_dump({**yaml.safe_load(MINIMAL), **loaded}, sort_keys=False), where=block)
+        elif mark == "# calibration.yaml":
+            parse_calibration(block, where=mark)
         else:
             assert mark == "# drive.yaml", f"unmarked yaml block: {block}"
             assert set(loaded) <= {"vehicle", "tags"}
-    assert seen == {"# full declaration", "# fragment", "# drive.yaml"}
+    assert seen == {"# full declaration", "# fragment", "# drive.yaml", "# calibration.yaml"}
 
 
 def test_every_path_that_an_artefact_gate_can_name_is_measured():

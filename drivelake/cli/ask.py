@@ -68,9 +68,11 @@ def _label(version: Version) -> str:
 
 
 def impact(
-    drive: Annotated[str, typer.Argument(help="Name of a landed drive.")], lake: LakeFolder = None, as_json: AsJson = False
+    drive: Annotated[str, typer.Argument(help="Name of a landed drive, or calibrations/RIG.")],
+    lake: LakeFolder = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Everything at main that a drive went into."""
+    """Everything at main that a drive, or a rig's calibration, went into."""
     from drivelake.evidence.lineage import impact as affected_by
 
     affected = affected_by(Lake(find_lake(lake)), drive)

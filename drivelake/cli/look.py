@@ -35,7 +35,10 @@ CORE = {
     "onnxruntime": "portable target",
     "lakefs": "team store",
 }
-EXTRAS = {"onnxruntime-qnn": ("snapdragon target", "make snapdragon, or pip install 'drivelake[snapdragon]'")}
+EXTRAS = {
+    "onnxruntime-qnn": ("snapdragon target", "make snapdragon, or pip install 'drivelake[snapdragon]'"),
+    "rerun-sdk": ("look, as .rrd", "make viewer, or pip install 'drivelake[viewer]'"),
+}
 
 
 def register(app: typer.Typer) -> None:

@@ -81,7 +81,7 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Land drives of the inbox and make their tables and frames."""
-    outcomes = _run(Lake(find_lake(lake)), jobs=("ingest",), drives=drives)
+    outcomes = _run(Lake(find_lake(lake)), jobs=("calibrate", "ingest"), drives=drives)
     if as_json:
         emit([vars(outcome) for outcome in outcomes])
     refused = {"failed", "skipped"} if drives else {"failed"}  # a drive that was named must not be passed over

@@ -127,7 +127,7 @@ def curate(
 
 
 def _row_schema(selected: pa.Schema, dataset: Dataset, units: Mapping[str, str]) -> pa.Schema:
-    """Keys, split, values (float64, with their unit), slices, and where the picture stands; pointers and ages stay behind."""
+    """Keys, split, values (float64, with their unit), slices, where the picture stands; no pointers, stamps and ages."""
     pointer = [f"{dataset.payload}_{part}" for part in ("log", "chunk", "offset", "bytes")]
     absent = [name for name in pointer if name not in selected.names]
     if absent:
@@ -138,7 +138,7 @@ def _row_schema(selected: pa.Schema, dataset: Dataset, units: Mapping[str, str])
     values = [
         f for f in selected
         if (pa.types.is_floating(f.type) or pa.types.is_integer(f.type) or pa.types.is_decimal(f.type))
-        and f.name not in {"frame", "t_ns", *pointer} and not f.name.endswith(("_age_ns", "_chunk", "_offset", "_bytes"))
+        and f.name not in {"frame", "t_ns", *pointer} and not f.name.endswith(("_ns", "_chunk", "_offset", "_bytes"))
     ]  # fmt: skip
 
     fields: list[tuple[str, pa.DataType]] = [

@@ -51,8 +51,8 @@ class CuratedDatasets(Stage):
 
 def raw_of(lake: Lake, frames: Manifest) -> Version:
     """The raw logs that a drive's frames were made from, whatever stands at main by now."""
-    signals = lake.version(frames.inputs[0])
-    return lake.version(signals.manifest.inputs[0])
+    signals = lake.version(frames.input("signals"))
+    return lake.version(signals.manifest.input("raw_logs"))
 
 
 def _source(lake: Lake, drive: str, frames: Version, raw: Version, view: Path) -> SourceDrive:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from drivelake import svg
 from drivelake.lake import Version
-from drivelake.manifest import ASSETS
+from drivelake.manifest import ASSETS, Asset
 
 __all__ = ["ROWS_MAX", "left_out", "lineage_svg"]
 
-COLUMNS = ASSETS[:-1]
-PER_DRIVE = ASSETS[:3]
+PER_DRIVE: tuple[Asset, ...] = ("raw_logs", "signals", "sensor_frames")
 ROWS_MAX = 12
 # Of the rows, when not all drives fit: the reader is to see that drives were left out, and most rows show used ones.
 LEFT_OUT_ROWS = 3
@@ -83,17 +82,24 @@ def lineage_svg(versions: Mapping[str, Version], artefact: Version) -> str:
     next_door, further = _edges(versions, placed)
     lanes = sorted(further)
     height = bottom + LANE * len(lanes) + FOOT
-    width = 2 * MARGIN + len(COLUMNS) * BOX_W + (len(COLUMNS) - 1) * GAP
+    columns = _columns(versions)
+    width = 2 * MARGIN + len(columns) * BOX_W + (len(columns) - 1) * GAP
     drives = len({v.manifest.partition for v in versions.values() if v.manifest.asset in PER_DRIVE})
     title = f"What {artefact.name} was made from: {len(versions)} versions, {drives} drives, {len(out)} left out"
     parts = [
-        *(svg.text(MARGIN + at * (BOX_W + GAP), 20, asset, fill=svg.MUTED, bold=True) for at, asset in enumerate(COLUMNS)),
+        *(svg.text(MARGIN + at * (BOX_W + GAP), 20, asset, fill=svg.MUTED, bold=True) for at, asset in enumerate(columns)),
         *(_curve(source, target) for source, target in next_door),
         *(_lane(lane, further[lane], boxes, bottom + LANE * (at + 1)) for at, lane in enumerate(lanes)),
         *(part for box in boxes for part in _box(box, filled=box == placed.get(artefact.digest))),
         svg.text(MARGIN, height - 10, "dashed: left out of the dataset" if out else "no drive was left out", fill=svg.MUTED),
     ]
     return svg.document(title, parts, width=width, height=height)
+
+
+def _columns(versions: Mapping[str, Version]) -> tuple[Asset, ...]:
+    """The assets in the order the data flows; calibrations only where there is one."""
+    calibrated = any(version.manifest.asset == "calibrations" for version in versions.values())
+    return tuple(asset for asset in ASSETS[:-1] if calibrated or asset != "calibrations")
 
 
 def _drive_boxes(versions: Mapping[str, Version], out: Mapping[str, str]) -> dict[str, Box]:
@@ -111,10 +117,10 @@ def _drive_boxes(versions: Mapping[str, Version], out: Mapping[str, str]) -> dic
         unused = [row for row in rows if row[0]][:LEFT_OUT_ROWS]
         shown = [*[row for row in rows if not row[0]][: ROWS_MAX - 1 - len(unused)], *unused]
     hidden = Counter(v.manifest.asset for v in mine if row_of[v.digest] not in shown)
-    boxes = {}
+    boxes, columns = {}, _columns(versions)
     for version in mine:
         asset, row = version.manifest.asset, row_of[version.digest]
-        column = COLUMNS.index(asset)
+        column = columns.index(asset)
         if row in shown:
             boxes[version.digest] = Box(column, shown.index(row), row[1], version.digest, left_out=row[0])
         else:
@@ -123,10 +129,12 @@ def _drive_boxes(versions: Mapping[str, Version], out: Mapping[str, str]) -> dic
 
 
 def _later_boxes(versions: Mapping[str, Version], out: Mapping[str, str]) -> dict[str, Box]:
-    """Boxes by digest of datasets, checkpoints and artefacts, each column around the middle of the drives."""
+    """Boxes by digest of what is not made once a drive, each column around the middle of the drives."""
     rows = 1 + max((box.row for box in _drive_boxes(versions, out).values()), default=0)
     boxes = {}
-    for column, asset in enumerate(COLUMNS[len(PER_DRIVE) :], start=len(PER_DRIVE)):
+    for column, asset in enumerate(_columns(versions)):
+        if asset in PER_DRIVE:
+            continue
         mine = sorted((v for v in versions.values() if v.manifest.asset == asset), key=lambda v: (v.name, v.digest))
         first = max(0.0, (rows - len(mine)) / 2)
         for at, version in enumerate(mine):

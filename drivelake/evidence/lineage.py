@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drivelake.errors import NotFound
 from drivelake.lake import Lake, Version
-from drivelake.manifest import ASSETS, Input, Manifest, hash_file
+from drivelake.manifest import ASSETS, Asset, Input, Manifest, hash_file
 
 __all__ = ["Affected", "ancestors", "find_version", "impact"]
 
@@ -65,23 +65,26 @@ def ancestors(lake: Lake, version: Version) -> dict[str, Version]:
     return found
 
 
-def impact(lake: Lake, drive: str) -> list[Affected]:
-    """Every version at main that any version of the drive went into, in the order the data flows.
+def impact(lake: Lake, named: str) -> list[Affected]:
+    """Every version at main that any version of a drive or a calibration went into, in the order the data flows.
 
     Followed through every version in between, also those that newer ones have replaced at main.
 
+    Args:
+        lake: where.
+        named: a drive, or ``calibrations/RIG``.
+
     Raises:
-        NotFound: the lake never landed such a drive.
+        NotFound: the lake never landed such a drive, or holds no calibration of such a rig.
     """
-    drives = lake.partitions("raw_logs")
-    if drive not in drives:
-        raise NotFound(
-            f"No drive {drive!r} was landed; {len(drives)} are: {', '.join(drives[:5])}.", next_step="see drivelake ingest"
-        )
+    asset, partition = _origin(lake, named)
+    drive = partition if asset == "raw_logs" else None
     contains: dict[str, bool] = {}
 
     def offered(manifest: Manifest) -> bool:
-        return manifest.partition == drive if manifest.asset == "raw_logs" else any(holds(i) for i in manifest.inputs)
+        if manifest.asset == asset:
+            return manifest.partition == partition
+        return any(holds(i) for i in manifest.inputs)
 
     def holds(named: Input) -> bool:
         if named.version not in contains:
@@ -90,12 +93,25 @@ def impact(lake: Lake, drive: str) -> list[Affected]:
         return contains[named.version]
 
     commit = lake.store.resolve("main")
-    heads = (v for asset in ASSETS for v in lake.heads(asset, commit))
+    heads = (v for each in ASSETS for v in lake.heads(each, commit))
     return [Affected(v.as_input(), _left_out(v.manifest, drive)) for v in heads if offered(v.manifest)]
 
 
-def _left_out(manifest: Manifest, drive: str) -> str | None:
+def _origin(lake: Lake, named: str) -> tuple[Asset, str]:
+    """Asset and partition that the question is about."""
+    rig = named.removeprefix("calibrations/")
+    asset: Asset = "raw_logs" if rig == named else "calibrations"
+    there = lake.partitions(asset)
+    if rig in there:
+        return asset, rig
+    what = "drive {!r} was landed" if asset == "raw_logs" else "calibration of a rig {!r} was published"
+    raise NotFound(f"No {what.format(rig)}; {len(there)} are: {', '.join(there[:5])}.", next_step="see drivelake ingest")
+
+
+def _left_out(manifest: Manifest, drive: str | None) -> str | None:
     """Why a dataset names the drive without holding a row of it."""
+    if drive is None:
+        return None
     left_out = manifest.facts.get("left_out")
     reason = left_out.get(drive) if isinstance(left_out, dict) else None
     return str(reason) if reason else None

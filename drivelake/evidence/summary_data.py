@@ -12,7 +12,6 @@ from pydantic import JsonValue
 
 from drivelake.evidence.drawing import left_out
 from drivelake.evidence.published import fields, listed, load, pick
-from drivelake.frames.alignment import DRIFT_WINDOWS_MIN
 from drivelake.lake import Version
 from drivelake.logs import is_log
 from drivelake.manifest import FileEntry, Reference
@@ -82,25 +81,40 @@ def _synchronised(drive: str, report: JsonValue) -> dict[str, JsonValue]:
         "excluded": pick(report, "excluded"),
         "frames": pick(report, "frames"),
         "reference": pick(report, "reference", "sensor"),
-        "clocks": [_clock(name, clock) for name, clock in fields(report, "clocks").items()],
+        "clocks": [row for name, clock in fields(report, "clocks").items() for row in _clock(name, clock)],
     }
 
 
-def _clock(name: str, clock: JsonValue) -> dict[str, JsonValue]:
-    """A clock model as far as it was measured: too few windows show no drift, and a single one always fits."""
-    offset_ns, windows = pick(clock, "offset_ns"), len(listed(clock, "windows"))
-    estimated = pick(clock, "method") == "estimated"
-    fitted = ("residual_ms", "residual_p95_ms")
-    return {
+def _clock(name: str, clock: JsonValue) -> list[dict[str, JsonValue]]:
+    """A row a segment of a clock model; what the signals say of a declared clock stands in each of its rows."""
+    segments = listed(clock, "segments")
+    whole: dict[str, JsonValue] = {
         "clock": name,
-        "method": pick(clock, "method"),
+        "segments": len(segments),
+        "compared_ms": pick(clock, "compared", "largest_ms"),
+    }
+    return [{**whole, **_segment(at, segment, clock)} for at, segment in enumerate(segments, start=1)]
+
+
+def _segment(number: int, segment: JsonValue, clock: JsonValue) -> dict[str, JsonValue]:
+    """A segment as far as it was measured: a drift without its uncertainty was not shown, and a single window always fits."""
+    offset_ns, windows = pick(segment, "offset_ns"), len(listed(segment, "windows"))
+    estimated = pick(segment, "method") == "estimated"
+    drift_shown = not estimated or pick(segment, "drift_sigma_ppm") is not None
+    fitted = ("residual_ms", "residual_p95_ms", "residual_p99_ms")
+    return {
+        "segment": number,
+        "method": pick(segment, "method"),
+        "first_ns": pick(segment, "first_ns"),
+        "last_ns": pick(segment, "last_ns"),
         "offset_ms": offset_ns / NS_PER_MS if isinstance(offset_ns, int) else None,
-        "drift_ppm": None if estimated and windows < DRIFT_WINDOWS_MIN else pick(clock, "drift_ppm"),
-        **{key: None if estimated and windows < FIT_WINDOWS_MIN else pick(clock, key) for key in fitted},
-        "correlation": pick(clock, "correlation"),
+        "drift_ppm": pick(segment, "drift_ppm") if drift_shown else None,
+        "sigma_ms": pick(segment, "sigma_ms"),
+        **{key: None if estimated and windows < FIT_WINDOWS_MIN else pick(segment, key) for key in fitted},
+        "correlation": pick(segment, "correlation"),
         "windows": windows,
-        "windows_tried": pick(clock, "windows_tried"),
-        "reason": pick(clock, "reason") or "",
+        "windows_tried": pick(segment, "windows_tried"),
+        "reason": pick(segment, "reason") or pick(clock, "reason") or "",
     }
 
 

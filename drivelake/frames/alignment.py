@@ -1,134 +1,115 @@
-"""Alignment: a clock model from two signals that observe the same motion. Belongs here: the coarse search, the lag of
-each window, the robust line through them, the decision whether the offset is observable at all.
+"""Alignment: a clock model from signals that observe the same motion. Belongs here: what goes in and out of the estimation, how
+stamps become seconds and lines become segments in whole nanoseconds.
 
-Never here: files, correlating arrays (correlation), applying the model (clocks). Stamps become float seconds only
-after a near base was subtracted.
+Never here: files, correlating (``coarse``, ``lags``), looking for jumps (``segments``, ``stretches``), applying the model
+(``clocks``). Stamps become float seconds only after a near base was subtracted.
 
-Method: (1) both signals on a 100 Hz raster, smoothed alike; masked normalised cross-correlation over all lags within the
-declared offset; (2) in overlapping windows the lag by Gauss-Newton on own = gain * reference(t + lag) + bias; (3) Theil-Sen,
-then weighted least squares over the windows that it explains, the declared bound on the drift as a prior.
+Method: (1) pieces whose stamps show no jump; (2) in each, the lag over the whole declared offset by correlation of 0.1 s
+averages; (3) the lag of each window, and a line through them by Gauss-Newton on own = gain * reference(t + lag) + bias, both
+smoothed alike; (4) where the windows' lags step, the clock jumped, and each side gets its own line; (5) pieces on both sides of
+a pause become one segment where one line fits both.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from drivelake.declaration import Alignment
 from drivelake.errors import DeclarationError
-from drivelake.frames.clocks import DRIFT_LIMIT_PPM, AlignmentWindow, ClockModel
-from drivelake.frames.correlation import masked_correlation, pearson, second_peak
+from drivelake.frames.clocks import DRIFT_LIMIT_PPM, AlignmentWindow, ClockModel, Segment
+from drivelake.frames.lags import Fit, Lags
+from drivelake.frames.observers import Signal, observer
+from drivelake.frames.segments import Piece, UnsteadyStamps, pieces
+from drivelake.frames.stretches import Observer, Search, Stretch, find_stretches, joined, refined
+from drivelake.rig import Alignment
 
-__all__ = ["estimate_clock", "not_observable"]
+__all__ = ["Observation", "estimate_clock", "not_observable"]
 
-BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-RASTER_S = 0.01
-# Gaussian sigma of the smoothing: vehicles turn and brake below 2 Hz, sensor noise goes up to half the sample rate
-SMOOTH_S = 0.05
-SMOOTH_PERIODS = 0.75
-WINDOW_S = 8.0
-HOP_S = 4.0
-# Theil-Sen compares all pairs of windows: a thousand keep that at 8 MB
-WINDOWS_MAX = 1000
-# the coarse search takes at most this much: at 200 ppm the lag moves by 12 ms in half of it
-COARSE_S = 120.0
-OVERLAP_MIN_S = 4.0
-CORRELATION_MIN = 0.5
-# a second peak this near to the first cannot be told from it: a periodic motion
-AMBIGUITY = 0.97
-# how far a window's lag may lie from the coarse one, before drift
-REACH_S = 0.05
-# a window whose lag is less certain than this says nothing
-WINDOW_SIGMA_MAX_S = 0.02
-# what least squares does not see: the interpolation between samples
-SIGMA_FLOOR_S = 2e-4
-# a line through fewer windows, or a shorter base, gives a drift that is noise
-DRIFT_WINDOWS_MIN = 4
 MS_PER_S = 1e3
+NS_PER_S = 1e9
 PPM = 1e6
+# kept of each segment, evenly chosen: enough for a plot
+WINDOWS_KEPT = 300
+NOTHING = "a signal is constant, has fewer than two samples, or they are more than 10 s apart: no motion to align by"
+# a drift whose standard error is above this part of what the bound alone says was not shown by the signals
+DRIFT_SHOWN = 0.5
+# pairs that differ by less are said to agree
+DISAGREE_MS = 5.0
+# how far from where the signals show a jump its stamps are looked for
+EDGE_S, EDGE_FAR_S = 4.0, 20.0
+# signals that contradict a line for this long are another segment
+CONTRADICTED_NS = 20_000_000_000
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Both signals on one raster, smoothed alike, about zero mean and unit variance.
+class Observation:
+    """The same motion seen from both clocks. N own samples, M of the reference.
 
     Attributes:
-        start_s: time of the first own value, seconds since the base.
-        a: (N,) float64, own signal.
-        a_there: (N,) bool, false outside of the recording and in its gaps.
-        b: (N + 2 * margin,) float64, reference signal; ``b[i + margin]`` has the stamp of ``a[i]``.
-        b_there: (N + 2 * margin,) bool.
-        margin: in raster steps; no lag that is looked at is larger.
+        name: own~reference, the two sensors.
+        own_ns: (N,) int64, native stamps on UTC, in the order written; may jump back or repeat.
+        own: (N,) float64, the motion as seen on the clock that is aligned; NaN is left out.
+        reference_ns: (M,) int64, stamps on the reference clock, strictly increasing.
+        reference: (M,) float64, the same quantity; gain and bias may differ.
+        sign: whether both count the same way.
     """
 
-    start_s: float
-    a: FloatArray
-    a_there: BoolArray
-    b: FloatArray
-    b_there: BoolArray
-    margin: int
+    name: str
+    own_ns: IntArray
+    own: FloatArray
+    reference_ns: IntArray
+    reference: FloatArray
+    sign: Literal["same", "opposite", "either"] = "same"
 
 
 @dataclass(frozen=True)
-class Lags:
-    """Lags of the windows in which one was found. W windows.
+class _Found:
+    """A piece of the drive, its stamps in the order written, and what was found in it."""
 
-    Attributes:
-        t_s: (W,) float64, centres.
-        lag_s: (W,) float64, reference minus own time.
-        sigma_s: (W,) float64, standard error.
-        correlation: (W,) float64.
-        tried: number of windows looked at.
-    """
-
-    t_s: FloatArray
-    lag_s: FloatArray
-    sigma_s: FloatArray
-    correlation: FloatArray
-    tried: int
-
-
-@dataclass(frozen=True)
-class Line:
-    """lag(t) = offset_s + drift * t; ``drift_seen`` is the magnitude before the prior, with its standard error."""
-
-    offset_s: float
-    drift: float
-    drift_seen: float
-    drift_sigma: float
+    run: int
+    first_ns: int
+    last_ns: int
+    written_ns: IntArray
+    stretches: list[Stretch]
+    merged: bool = False
 
 
 def not_observable(reason: str, *, correlation: float | None = None, windows_tried: int = 0) -> ClockModel:
     """A model that maps every stamp to itself and says why nothing better is known."""
-    return ClockModel(
+    said = f"NOT OBSERVABLE: {reason}"
+    segment = Segment(
         method="not observable",
         correlation=None if correlation is None else round(correlation, 4),
         windows_tried=windows_tried,
-        reason=f"NOT OBSERVABLE: {reason}",
+        reason=said,
     )
+    return ClockModel(method="not observable", segments=(segment,), reason=said)
 
 
-def estimate_clock(
-    own_ns: IntArray, own: FloatArray, reference_ns: IntArray, reference: FloatArray, declared: Alignment
-) -> ClockModel:
-    """Estimate offset and drift of a clock domain against the reference clock.
+def estimate_clock(observations: Sequence[Observation], declared: Alignment) -> ClockModel:
+    """Estimate offset and drift of a clock domain against the reference clock, segment by segment.
+
+    All observations of the domain vote on one model. A segment ends where the stamps show a jump (a step back, a long pause after
+    which another line fits) or where the windows' lags step. A segment's ``sigma_ms`` is the standard uncertainty of the mapped
+    time where it is greatest inside of the segment: the error of any mapped stamp is below 1.96 ``sigma_ms`` with a
+    probability of about 95 %. It contains the noise of both signals with its autocorrelation, the scatter of the windows
+    beyond that, the uncertainty of the drift and Student's factor for few windows; a delay of a sensor that is the same all
+    the time cannot be told from an offset, and is not in it.
 
     Args:
-        own_ns: (N,) int64, native stamps, strictly increasing.
-        own: (N,) float64, finite, the motion as observed on this clock.
-        reference_ns: (M,) int64, stamps on the reference clock, strictly increasing.
-        reference: (M,) float64, finite, the same quantity with the same sign; gain and bias may differ.
+        observations: of one clock; those that share no motion are left out and named in the segment's reason.
         declared: bounds of the search.
 
     Returns:
-        ``estimated``, or ``not observable`` with the reason; never a silent zero.
+        ``estimated``, ``partly estimated`` or ``not observable`` with the reason; never a silent zero.
 
     Raises:
         DeclarationError: ``max_drift_ppm`` beyond what a clock model holds.
@@ -138,224 +119,239 @@ def estimate_clock(
             f"align.max_drift_ppm is {declared.max_drift_ppm:g}, expected at most {DRIFT_LIMIT_PPM:g}.",
             next_step="a quartz drifts by less than 100 ppm; lower it",
         )
-    reach_s = declared.max_offset_ms / MS_PER_S
-    if min(own_ns.size, reference_ns.size) < 2:
-        return not_observable(f"{own_ns.size} own and {reference_ns.size} reference samples, at least 2 of each are needed")
-    base_ns = int(own_ns[0])
-    a_s, b_s = (own_ns - base_ns) / 1e9, (reference_ns - base_ns) / 1e9
-    start_s, end_s = max(a_s[0], b_s[0] - reach_s), min(a_s[-1], b_s[-1] + reach_s)
-    if end_s - start_s < OVERLAP_MIN_S:
-        return not_observable(
-            f"the two signals overlap for {max(end_s - start_s, 0):.1f} s, at least {OVERLAP_MIN_S:g} s are needed"
-        )
-    pair = _pair((a_s, own), (b_s, reference), (float(start_s), float(end_s)), declared)
-    if pair is None:
-        return not_observable("a signal is constant: no motion to align by")
-    return _search(pair, base_ns, declared)
+    finite = [_finite(one) for one in observations]
+    usable = [one for one in finite if min(one.own_ns.size, one.reference_ns.size) >= 2]
+    if not usable:
+        said = ", ".join(f"{one.name}: {one.own_ns.size} own and {one.reference_ns.size} reference samples" for one in finite)
+        return not_observable(f"at least 2 samples of each side are needed; {said or 'there is no observation'}")
+    base_ns = min(int(one.own_ns.min()) for one in usable)
+    search = Search(declared.max_offset_ms / MS_PER_S, declared.max_drift_ppm / PPM)
+    try:
+        cut = pieces([one.own_ns for one in usable])
+    except UnsteadyStamps as unsteady:
+        return not_observable(str(unsteady))
+    references = [observer((one.reference_ns - base_ns) / NS_PER_S, one.reference) for one in usable]
+    found: list[_Found] = []
+    for _, group in itertools.groupby(cut, key=lambda piece: piece.run):
+        together = list(group)
+        observers = _observers(together, usable, references, base_ns)
+        found.extend(_merged([_searched(piece, usable, observers, base_ns, search) for piece in together], search))
+    return _model([segment for piece in found for segment in _segments(piece, base_ns, declared)])
 
 
-def _search(pair: Pair, base_ns: int, declared: Alignment) -> ClockModel:
-    """Find the coarse lag, then the windows', then the line."""
-    # a step more than declared, so that an offset of just that much is not at the border
-    centre_s, correlation = _coarse(pair, int(np.ceil(declared.max_offset_ms / MS_PER_S / RASTER_S)) + 1)
-    at, lowest = int(np.argmax(correlation)), float(correlation.min())
-    peak, lag_steps, second = float(correlation[at]), at - correlation.size // 2, second_peak(correlation, at)
-    if peak < CORRELATION_MIN:
-        reason = f"peak correlation {peak:.2f}, at least {CORRELATION_MIN:g} is needed"
-        reversed_sign = f"; with the sign of one signal reversed it is {-lowest:.2f}" if -lowest >= CORRELATION_MIN else ""
-        return not_observable(reason + reversed_sign, correlation=peak)
-    if at in (0, correlation.size - 1):
-        return not_observable(
-            f"the correlation still rises at the border of the search, max_offset_ms {declared.max_offset_ms:g}", correlation=peak
-        )
-    if second > AMBIGUITY * peak:
-        return not_observable(f"the motion repeats: two lags correlate with {peak:.3f} and {second:.3f}", correlation=peak)
-    lags = _window_lags(pair, centre_s, lag_steps, declared.max_drift_ppm / PPM)
-    if lags.t_s.size == 0:
-        return not_observable(
-            f"in none of {lags.tried} windows the lag could be found", correlation=peak, windows_tried=lags.tried
-        )
-    return _model(lags, base_ns, peak, declared)
-
-
-def _pair(
-    own: tuple[FloatArray, FloatArray], reference: tuple[FloatArray, FloatArray], span_s: tuple[float, float], declared: Alignment
-) -> Pair | None:
-    """Bring stamps and values of both onto one raster; None when one of them is constant.
-
-    Both sides get the same symmetric kernel, which moves neither in time. Without it the fit prefers lags at which the
-    interpolation of noisy samples happens to average them, and is wrong by up to half a sample period.
-    """
-    if any(not np.std(v) > 1e-12 * max(1.0, float(np.max(np.abs(v)))) for _, v in (own, reference)):
-        return None
-    smooth_s = max(SMOOTH_S, *(SMOOTH_PERIODS * float(np.median(np.diff(t_s))) for t_s, _ in (own, reference)))
-    steps = round((span_s[1] - span_s[0]) / RASTER_S) + 1
-    largest_s = declared.max_offset_ms / MS_PER_S + REACH_S + declared.max_drift_ppm / PPM * (span_s[1] - span_s[0])
-    margin = int(np.ceil(largest_s / RASTER_S)) + 4
-    a, a_there = _smoothed(*own, span_s[0], np.arange(steps), smooth_s)
-    b, b_there = _smoothed(*reference, span_s[0], np.arange(-margin, steps + margin), smooth_s)
-    return Pair(span_s[0], a, a_there, b, b_there, margin)
-
-
-def _smoothed(
-    t_s: FloatArray, values: FloatArray, start_s: float, steps: IntArray, smooth_s: float
-) -> tuple[FloatArray, BoolArray]:
-    """Values at the raster's steps, and where there are any."""
-    raster = start_s + RASTER_S * steps
-    right = np.clip(np.searchsorted(t_s, raster), 1, t_s.size - 1)
-    # a pause of many periods is not interpolated
-    gap_s = max(5.0 * float(np.median(np.diff(t_s))), 0.1)
-    there = (raster >= t_s[0]) & (raster <= t_s[-1]) & (t_s[right] - t_s[right - 1] <= gap_s)
-    scaled = np.where(there, (np.interp(raster, t_s, values) - np.mean(values)) / np.std(values), 0.0)
-    half = int(np.ceil(4 * smooth_s / RASTER_S))
-    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) * RASTER_S / smooth_s) ** 2)
-    weight = np.convolve(there.astype(np.float64), kernel)[half:-half]
-    # at the borders the kernel sees one side only and would move the signal
-    return np.convolve(scaled, kernel)[half:-half] / kernel.sum(), there & (weight > 0.98 * kernel.sum())
-
-
-def _coarse(pair: Pair, lag_max: int) -> tuple[float, FloatArray]:
-    """Correlate over the most moving stretch of at most COARSE_S.
-
-    Returns:
-        Centre of the stretch (own seconds); (2 * lag_max + 1,) correlation at the lags -lag_max to lag_max raster steps.
-    """
-    pieces = int(np.ceil(pair.a.size * RASTER_S / COARSE_S))
-    edges = np.linspace(0, pair.a.size, pieces + 1).astype(np.int64)
-    own, reference = np.where(pair.a_there, pair.a, 0.0), np.where(pair.b_there, pair.b, 0.0)[pair.margin :]
-    best = int(np.argmax([np.std(own[lo:hi]) * np.std(reference[lo:hi]) for lo, hi in itertools.pairwise(edges)]))
-    lo, hi = int(edges[best]), int(edges[best + 1])
-    near = slice(lo + pair.margin - lag_max, hi + pair.margin + lag_max)
-    a, a_there = np.pad(pair.a[lo:hi], lag_max), np.pad(pair.a_there[lo:hi], lag_max)
-    correlation = masked_correlation(a, a_there, pair.b[near], pair.b_there[near], lag_max)
-    return pair.start_s + (lo + hi) / 2 * RASTER_S, correlation
-
-
-def _window_lags(pair: Pair, centre_s: float, lag_steps: int, drift_max: float) -> Lags:
-    """Find the lag in each window, near the coarse lag plus what drift can add since its centre."""
-    length = min(round(WINDOW_S / RASTER_S), pair.a.size)
-    tried = min(WINDOWS_MAX, 1 + int((pair.a.size - length) * RASTER_S / HOP_S))
-    rows = []
-    for first in np.linspace(0, pair.a.size - length, tried).astype(np.int64).tolist():
-        t_s = pair.start_s + (first + length / 2) * RASTER_S
-        reach = int(np.ceil((REACH_S + drift_max * abs(t_s - centre_s)) / RASTER_S))
-        found = _lag(pair, slice(first, first + length), lag_steps, reach)
-        if found is not None:
-            rows.append((t_s, *found))
-    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    return Lags(table[:, 0], table[:, 1], table[:, 2], table[:, 3], tried)
-
-
-def _lag(pair: Pair, window: slice, around: int, reach: int) -> tuple[float, float, float] | None:
-    """Find the lag at which the reference fits the window best, within ``reach`` steps around a lag.
-
-    Returns:
-        Lag in s, its standard error in s, the correlation; None where the window does not tell.
-    """
-    near = slice(window.start + pair.margin + around - reach, window.stop + pair.margin + around + reach)
-    size = window.stop - window.start
-    scores = pearson(
-        pair.a[window],
-        sliding_window_view(pair.b[near], size),
-        pair.a_there[window] & sliding_window_view(pair.b_there[near], size),
+def _finite(one: Observation) -> Observation:
+    """Without samples that have no value; a value that nobody saw has no stamp either."""
+    own, reference = np.isfinite(one.own), np.isfinite(one.reference)
+    return replace(
+        one,
+        own_ns=one.own_ns[own],
+        own=one.own[own],
+        reference_ns=one.reference_ns[reference],
+        reference=one.reference[reference],
     )
-    best = int(np.argmax(scores))
-    # a peak on the border of the search is the flank of another one
-    if scores[best] < CORRELATION_MIN or best in (0, scores.size - 1):
-        return None
-    start_s = (around - reach + best) * RASTER_S
-    lag_s, sigma_s = start_s, np.inf
-    for _ in range(6):
-        step_s, sigma_s = _gauss_newton(pair, window, lag_s)
-        lag_s = float(np.clip(lag_s + step_s, start_s - 2 * RASTER_S, start_s + 2 * RASTER_S))
-        if abs(step_s) < 1e-6:
-            break
-    if not sigma_s < WINDOW_SIGMA_MAX_S or abs(lag_s - start_s) > 1.5 * RASTER_S:
-        return None
-    return lag_s, sigma_s, float(scores[best])
 
 
-def _gauss_newton(pair: Pair, window: slice, lag_s: float) -> tuple[float, float]:
-    """One step on a = gain * b(t + lag) + bias; returns the step of the lag and its standard error, in s."""
-    whole, part = divmod(lag_s / RASTER_S, 1.0)
-    first, size = window.start + pair.margin + int(whole), window.stop - window.start
-
-    def shifted(steps: int) -> FloatArray:
-        at = first + steps
-        return (1 - part) * pair.b[at : at + size] + part * pair.b[at + 1 : at + 1 + size]
-
-    there = pair.a_there[window] & pair.b_there[first : first + size] & pair.b_there[first + 1 : first + 1 + size]
-    x, y, slope = shifted(0)[there], pair.a[window][there], (shifted(1) - shifted(-1))[there] / (2 * RASTER_S)
-    if x.size <= 3:
-        return 0.0, np.inf
-    gain, bias = np.polyfit(x, y, 1)
-    residual = y - gain * x - bias
-    jacobian = np.column_stack((gain * slope, x, np.ones_like(x)))
-    solution, _, rank, _ = np.linalg.lstsq(jacobian, residual, rcond=None)
-    if rank < 3:
-        return 0.0, np.inf
-    # smoothing by a Gaussian makes the noise of 2 sqrt(pi) sigma neighbouring samples one
-    variance = float(np.sum((residual - jacobian @ solution) ** 2)) / (x.size - 3) * 2 * np.sqrt(np.pi) * SMOOTH_S / RASTER_S
-    return float(solution[0]), float(np.sqrt(variance * np.linalg.inv(jacobian.T @ jacobian)[0, 0]))
+def _observers(
+    run: Sequence[Piece], observations: Sequence[Observation], references: Sequence[Signal | None], base_ns: int
+) -> list[Observer]:
+    """The observations of one run that have both sides; what is constant observes nothing."""
+    observers = []
+    for at, (one, reference) in enumerate(zip(observations, references, strict=True)):
+        rows = np.concatenate([piece.rows[at] for piece in run])
+        own = observer((one.own_ns[rows] - base_ns) / NS_PER_S, one.own[rows])
+        if own is not None and reference is not None:
+            turned = replace(own, values=-own.values) if one.sign == "opposite" else own
+            observers.append(Observer(one.name, turned, reference, either=one.sign == "either"))
+    return observers
 
 
-def _model(lags: Lags, base_ns: int, peak: float, declared: Alignment) -> ClockModel:
-    """Fit the line lag(t) = offset + drift * (t - epoch) and turn it into whole nanoseconds."""
-    epoch_s = float(np.mean(lags.t_s))
-    limit = declared.max_drift_ppm / PPM
-    line = _line(lags.t_s - epoch_s, lags.lag_s, lags.sigma_s, limit / 2)
-    if line.drift_seen > limit + 3 * line.drift_sigma:
-        return not_observable(
-            f"the windows drift by {line.drift_seen * PPM:.0f} +- {line.drift_sigma * PPM:.0f} ppm, "
-            f"declared are at most {declared.max_drift_ppm:g}",
-            correlation=peak,
-            windows_tried=lags.tried,
+def _searched(
+    piece: Piece, observations: Sequence[Observation], observers: Sequence[Observer], base_ns: int, search: Search
+) -> _Found:
+    """Find the stretches of one piece."""
+    span_s = ((piece.first_ns - base_ns) / NS_PER_S, (piece.last_ns - base_ns) / NS_PER_S)
+    stretches = find_stretches(observers, span_s, search) if observers else [Stretch(span_s, reason=NOTHING)]
+    densest = max(range(len(observations)), key=lambda at: piece.rows[at].size)
+    written_ns = observations[densest].own_ns[np.sort(piece.rows[densest])]
+    return _Found(piece.run, piece.first_ns, piece.last_ns, written_ns, stretches)
+
+
+def _merged(found: Sequence[_Found], search: Search) -> list[_Found]:
+    """Join pieces of a run where one line fits what stands before a pause and what stands behind it.
+
+    What lies between two that fit, too short or too still to be observable by itself, goes with them: the clock would have
+    had to jump there and back. What contradicts them does not.
+    """
+    done: list[_Found] = []
+    for piece in found:
+        done.append(piece)
+        at = len(done) - 2
+        while at >= 0 and done[at].stretches[-1].fit is None and not _contradicts(done[at]):
+            at -= 1
+        if at < 0:
+            continue
+        left = done[at]
+        whole = joined(left.stretches[-1], piece.stretches[0], search)
+        if whole is not None:
+            stretches = [*left.stretches[:-1], whole, *piece.stretches[1:]]
+            written_ns = np.concatenate([one.written_ns for one in done[at:]])
+            done[at:] = [_Found(left.run, left.first_ns, piece.last_ns, written_ns, stretches, merged=True)]
+    return [replace(one, stretches=refined(one.stretches, search)) if one.merged else one for one in done]
+
+
+def _contradicts(piece: _Found) -> bool:
+    return piece.stretches[-1].contradicted and piece.last_ns - piece.first_ns > CONTRADICTED_NS
+
+
+def _segments(piece: _Found, base_ns: int, declared: Alignment) -> list[Segment]:
+    """The stretches of a piece in whole nanoseconds, from their first stamp to their last; one without a stamp is left out."""
+    size = piece.written_ns.size
+    edges = [_row_of_edge(piece.written_ns, base_ns, *pair) for pair in itertools.pairwise(piece.stretches)]
+    found = []
+    begin = 0
+    for number, (stretch, end) in enumerate(zip(piece.stretches, [*edges, size], strict=True)):
+        if end <= begin:
+            continue
+        rows = piece.written_ns[begin:end]
+        first_ns = piece.first_ns if begin == 0 else int(rows.min())
+        last_ns = piece.last_ns if number == len(edges) else int(rows.max())
+        found.append(_segment(stretch, first_ns, last_ns, base_ns, declared))
+        begin = end
+    return found
+
+
+def _row_of_edge(written_ns: IntArray, base_ns: int, left: Stretch, right: Stretch) -> int:
+    """The first row, in the order written, behind a jump that signals show near a time.
+
+    The stamps step there by the height of the jump more than by a period; where none does, the signals' time is taken.
+    """
+    edge_s = left.span_s[1]
+    dt_s = np.diff(written_ns) / NS_PER_S
+    period_s = float(np.median(dt_s))
+    at_s = (written_ns[1:] - base_ns) / NS_PER_S
+    at = int(np.clip(1 + np.searchsorted(np.maximum.accumulate(at_s), edge_s), 1, written_ns.size - 1))
+    if left.fit is None or right.fit is None:
+        return at
+    edge = np.array([edge_s])
+    # the native clock steps forward by as much as the lag falls
+    jump_s = float(left.fit.line.at(edge)[0] - right.fit.line.at(edge)[0])
+    fits = np.flatnonzero(
+        (np.abs(at_s - edge_s) <= EDGE_FAR_S + abs(jump_s)) & (np.abs(dt_s - period_s - jump_s) < 0.35 * abs(jump_s))
+    )
+    if fits.size == 0:
+        return at
+    nearest = int(fits[np.argmin(np.abs(at_s[fits] - edge_s))])
+    # lost samples look like a small step forward: of several the nearest one, and only near by
+    return nearest + 1 if fits.size == 1 or abs(at_s[nearest] - edge_s) <= EDGE_S + abs(jump_s) else at
+
+
+def _segment(stretch: Stretch, first_ns: int, last_ns: int, base_ns: int, declared: Alignment) -> Segment:
+    """One stretch as a segment; refused where it lies beyond what is declared."""
+    fit, lags = stretch.fit, stretch.lags
+    tried = 0 if lags is None else lags.t_s.size
+    correlation = None if stretch.correlation is None else round(stretch.correlation, 4)
+    ends_s = (np.array([first_ns, last_ns]) - base_ns) / NS_PER_S
+    refused = stretch.reason if fit is None or lags is None else _beyond(fit, ends_s, declared)
+    if fit is None or lags is None or refused:
+        return Segment(
+            method="not observable",
+            first_ns=first_ns,
+            last_ns=last_ns,
+            correlation=correlation,
+            windows_tried=tried,
+            reason=f"NOT OBSERVABLE: {refused}",
         )
-    deviation_ms = (lags.lag_s - line.offset_s - line.drift * (lags.t_s - epoch_s)) * MS_PER_S
-    rows = zip(lags.t_s - epoch_s, lags.lag_s * MS_PER_S, deviation_ms, lags.correlation, strict=True)
-    return ClockModel(
+    found = lags.taken(lags.found)
+    deviation_ms = (found.lag_s - fit.line.at(found.t_s)) * MS_PER_S
+    prior = declared.max_drift_ppm / float(np.sqrt(3))
+    drift_sigma = float(np.sqrt(fit.covariance[1, 1])) * PPM
+    shown = prior == 0 or drift_sigma < DRIFT_SHOWN * prior
+    not_shown = "" if shown else f"drift NOT SHOWN: {drift_sigma:.0f} ppm of uncertainty, {prior:.0f} without any signal"
+    absolute_ms = np.abs(deviation_ms)
+    disagreement, between_ms = _disagreement(found, deviation_ms, stretch)
+    return Segment(
         method="estimated",
+        first_ns=first_ns,
+        last_ns=last_ns,
         # whole microseconds and 1e-3 ppm: finer digits are rounding, and would differ between processors
-        offset_ns=round(line.offset_s * 1e6) * 1000,
-        drift_ppm=round(line.drift * PPM, 3),
-        epoch_ns=base_ns + round(epoch_s * 1e9),
+        offset_ns=round(fit.line.offset_s * 1e6) * 1000,
+        drift_ppm=round(fit.line.drift * PPM, 3),
+        epoch_ns=base_ns + round(fit.line.epoch_s * NS_PER_S),
+        sigma_ms=round(float(np.hypot(fit.sigma(ends_s).max() * MS_PER_S, between_ms)), 4),
+        drift_sigma_ppm=round(drift_sigma, 3) if shown else None,
         residual_ms=round(float(np.sqrt(np.mean(deviation_ms**2))), 4),
-        residual_p95_ms=round(float(np.percentile(np.abs(deviation_ms), 95)), 4),
-        correlation=round(peak, 4),
-        windows_tried=lags.tried,
-        windows=tuple(
-            AlignmentWindow(
-                t_s=round(float(t), 3),
-                lag_ms=round(float(lag), 4),
-                deviation_ms=round(float(deviation), 4),
-                correlation=round(float(correlation), 4),
-            )
-            for t, lag, deviation, correlation in rows
-        ),
-        reason=""
-        if lags.t_s.size >= DRIFT_WINDOWS_MIN
-        else f"drift NOT SHOWN: {lags.t_s.size} windows, {DRIFT_WINDOWS_MIN} are needed",
+        residual_p95_ms=round(float(np.percentile(absolute_ms, 95)), 4),
+        residual_p99_ms=round(float(np.percentile(absolute_ms, 99)), 4),
+        correlation=correlation,
+        windows_tried=tried,
+        windows=_windows(found, deviation_ms, fit.line.epoch_s, stretch),
+        reason="; ".join(said for said in (stretch.reason, disagreement, not_shown) if said),
     )
 
 
-def _line(t_s: FloatArray, lag_s: FloatArray, sigma_s: FloatArray, drift_prior: float) -> Line:
-    """Fit a line that outliers do not move; drift 0 where too few windows carry one.
+def _beyond(fit: Fit, ends_s: FloatArray, declared: Alignment) -> str:
+    """Why a line is refused: more drift or offset than declared; empty where it is not."""
+    limit = declared.max_drift_ppm / PPM
+    if abs(fit.drift_seen) > limit + 3 * fit.drift_sigma:
+        return (
+            f"the windows drift by {fit.drift_seen * PPM:.0f} +- {fit.drift_sigma * PPM:.0f} ppm, "
+            f"declared are at most {declared.max_drift_ppm:g}"
+        )
+    lags_s = fit.line.at(ends_s)
+    least_ms = float(np.abs(lags_s).min() - 3 * fit.sigma(ends_s).max()) * MS_PER_S
+    if least_ms > declared.max_offset_ms + 1:
+        return f"the lag is {lags_s[0] * MS_PER_S:.1f} ms, more than max_offset_ms {declared.max_offset_ms:g}"
+    return ""
 
-    The declared bound on the drift enters as a normal prior of two sigma: over tens of seconds the windows alone would
-    give hundreds of ppm of noise, over minutes they outweigh it.
+
+def _disagreement(found: Lags, deviation_ms: FloatArray, stretch: Stretch) -> tuple[str, float]:
+    """Pairs whose windows lie apart by more than chance, as a sensor does that delays.
+
+    Returns:
+        What is to be said, and how far the pairs lie from the line, RMS in ms: which of them is right nobody knows.
     """
-    if t_s.size < DRIFT_WINDOWS_MIN:
-        return Line(float(np.median(lag_s)), 0.0, 0.0, np.inf)
-    first, second = np.triu_indices(t_s.size, 1)
-    drift = float(np.median((lag_s[second] - lag_s[first]) / (t_s[second] - t_s[first])))
-    deviation = np.abs(lag_s - drift * t_s - np.median(lag_s - drift * t_s))
-    # 1.4826 * median |deviation| estimates a normal sigma; below 1 ms nothing is an outlier. At least half stays inside.
-    inside = deviation <= max(3 * 1.4826 * float(np.median(deviation)), 1e-3)
-    t, lag, weight = t_s[inside], lag_s[inside], 1 / (sigma_s[inside] ** 2 + SIGMA_FLOOR_S**2)
-    mean_t, mean_lag = float(np.average(t, weights=weight)), float(np.average(lag, weights=weight))
-    spread = float(np.sum(weight * (t - mean_t) ** 2))
-    seen = float(np.sum(weight * (t - mean_t) * lag)) / spread
-    chi = float(np.sum(weight * (lag - mean_lag - seen * (t - mean_t)) ** 2)) / max(t.size - 2, 1)
-    precision = spread / max(chi, 1.0)
-    drift = seen * precision / (precision + drift_prior**-2) if drift_prior > 0 else 0.0
-    return Line(mean_lag - drift * mean_t, drift, abs(seen), float(precision**-0.5))
+    said, away_ms = [], []
+    for at, trace in enumerate(stretch.traces):
+        mine = found.trace == at
+        if mine.any() and not mine.all():
+            by_ms = float(np.median(deviation_ms[mine]) - np.median(deviation_ms[~mine]))
+            # a median is 1.25 times as uncertain as a mean
+            chance_ms = 3 * 1.25 * float(np.sqrt(_variance(found.sigma_s[mine]) + _variance(found.sigma_s[~mine]))) * MS_PER_S
+            if abs(by_ms) > max(chance_ms, DISAGREE_MS):
+                said.append(f"{trace.name} {by_ms:+.1f} ms")
+                away_ms.append(float(np.median(deviation_ms[mine])))
+    if not said:
+        return "", 0.0
+    return f"pairs disagree, sensors delay differently: {', '.join(said)}", float(np.sqrt(np.mean(np.square(away_ms))))
+
+
+def _variance(sigma_s: FloatArray) -> float:
+    """Of the weighted mean of values with these standard errors."""
+    return float(1 / np.sum(sigma_s**-2))
+
+
+def _windows(found: Lags, deviation_ms: FloatArray, epoch_s: float, stretch: Stretch) -> tuple[AlignmentWindow, ...]:
+    """The windows that are kept."""
+    rows = np.unique(np.linspace(0, found.t_s.size - 1, min(found.t_s.size, WINDOWS_KEPT)).round().astype(np.int64))
+    return tuple(
+        AlignmentWindow(
+            t_s=round(float(found.t_s[at] - epoch_s), 3),
+            lag_ms=round(float(found.lag_s[at]) * MS_PER_S, 4),
+            deviation_ms=round(float(deviation_ms[at]), 4),
+            sigma_ms=round(float(found.sigma_s[at]) * MS_PER_S, 4),
+            correlation=round(float(found.correlation[at]), 4),
+            pair=stretch.traces[int(found.trace[at])].name,
+        )
+        for at in rows.tolist()
+    )
+
+
+def _model(segments: Sequence[Segment]) -> ClockModel:
+    """All segments, and what is to be said of them together."""
+    estimated = sum(segment.method == "estimated" for segment in segments)
+    reasons = list(dict.fromkeys(segment.reason for segment in segments if segment.reason))
+    if not estimated:
+        rest = [reason.removeprefix("NOT OBSERVABLE: ") for reason in reasons]
+        return ClockModel(method="not observable", segments=tuple(segments), reason=f"NOT OBSERVABLE: {'; '.join(rest[:3])}")
+    method: Literal["estimated", "partly estimated"] = "estimated" if estimated == len(segments) else "partly estimated"
+    return ClockModel(method=method, segments=tuple(segments), reason="; ".join(reasons[:3]))

@@ -7,10 +7,12 @@ Never here: clocks, matching, or touching the payload bytes that a pointer names
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,10 +39,14 @@ __all__ = [
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 STAMPS: dict[Literal["receive", "publish", "sensor"], str] = {"receive": "t_ns", "publish": "publish_ns", "sensor": "sensor_ns"}
 POINTERS = ("payload_chunk", "payload_offset", "payload_bytes")
-BATCH_ROWS = 1 << 16
+# small enough that a batch is still in the cache when it is copied into place
+BATCH_ROWS = 1 << 14
+# shorter quaternions have no direction that rounding leaves alone
+ATTITUDE_LENGTH_MIN = 1e-6
 
 
 class Column(BaseModel):
@@ -81,16 +87,21 @@ class SignalIndex(BaseModel):
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """One table to read, and its value column (empty for a payload)."""
+    """One table to read, and its value columns: one, the four of an attitude, none of a payload."""
 
     table: Table
-    column: str
+    columns: tuple[str, ...]
     unit: str
+
+    @property
+    def column(self) -> str:
+        """The columns as one word."""
+        return ", ".join(self.columns)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a sensor's samples stand: one column a log, in order of the logs' names."""
+    """Where a sensor's samples stand: one table a log, in order of the logs' names, numbers in them by their value."""
 
     columns: tuple[SourceColumn, ...]
     quarantined: tuple[str, ...]
@@ -110,8 +121,10 @@ class Samples:
 
     Attributes:
         t_ns: (N,) int64, native stamps.
-        values: (N,) float64, finite; for a payload (N, 4) int64: row in ``logs``, chunk, offset, bytes.
+        values: (N,) float64, finite; of an attitude (N, 4) float64, unit quaternions x, y, z, w; of a payload (N, 4) int64:
+            row in ``logs``, chunk, offset, bytes.
         logs: names of the logs that the samples came from.
+        ends: for each column of the source, the number of samples when it was read: they lie one after the other.
         rows: rows read.
         without_stamp: rows dropped for their stamp.
         invalid: rows dropped for their value.
@@ -121,6 +134,7 @@ class Samples:
     t_ns: IntArray
     values: FloatArray | IntArray
     logs: tuple[str, ...]
+    ends: tuple[int, ...]
     rows: int
     without_stamp: int
     invalid: int
@@ -161,13 +175,15 @@ def locate(index: SignalIndex, name: str, sensor: Sensor) -> Source | Absent:
         MissingChannel: a required sensor's log is there and sound, and has no such channel; names the nearest.
         InputError: two tables of one log fit.
     """
-    tables = [t for t in index.tables if matches(t.log, sensor.log)]
-    quarantined = {q.log: q.reason for q in index.quarantined if matches(q.log, sensor.log)}
+    logs = _fits({t.log for t in index.tables}, sensor.log)
+    tables = [t for t in index.tables if t.log in logs]
+    lost = _fits({q.log for q in index.quarantined}, sensor.log)
+    quarantined = {q.log: q.reason for q in index.quarantined if q.log in lost}
     columns = []
-    for log in sorted({t.log for t in tables}):
+    for log in sorted({t.log for t in tables}, key=_natural):
         fitting = [c for t in tables if t.log == log for c in _fitting(t, sensor)]
         if len(fitting) > 1:
-            places = ", ".join(f"{c.table.channel}.{c.column}" if c.column else c.table.channel for c in fitting)
+            places = ", ".join(f"{c.table.channel}.{c.column}" if c.columns else c.table.channel for c in fitting)
             raise InputError(
                 f"Sensor {name!r}: {sensor.channel!r} stands {len(fitting)} times in {log}: {places}.",
                 next_step="declare one of them, as Group.channel",
@@ -178,44 +194,65 @@ def locate(index: SignalIndex, name: str, sensor: Sensor) -> Source | Absent:
     if quarantined:
         reasons = "; ".join(f"{log} is quarantined: {quarantined[log]}" for log in sorted(quarantined))
         return Absent(f"sensor {name!r}: {reasons}", tuple(sorted(quarantined)))
-    silent = [log for log in index.silent if matches(log, sensor.log)]
+    quiet = _fits(index.silent, sensor.log)
+    silent = [log for log in index.silent if log in quiet]
     if silent:
         return Absent(f"sensor {name!r}: {', '.join(silent)} is sound and holds no message")
     if not tables:
-        logs = sorted({t.log for t in index.tables} | {q.log for q in index.quarantined})
-        return Absent(f"sensor {name!r}: no log with signals matches {sensor.log!r}; there are: {', '.join(logs) or 'none'}")
+        known = sorted({t.log for t in index.tables} | {q.log for q in index.quarantined})
+        return Absent(f"sensor {name!r}: no log with signals matches {sensor.log!r}; there are: {', '.join(known) or 'none'}")
     message = _not_in_log(name, sensor, tables)
     if sensor.required:
         raise MissingChannel(f"{message}.", next_step="correct the sensor in the declaration, or declare required: false")
     return Absent(message)
 
 
+def _fits(names: Iterable[str], glob: str) -> set[str]:
+    """The logs that are a sensor's; a plain name is compared as it is, since a rig of many sensors asks a thousand times."""
+    if any(sign in glob for sign in "*?[/"):
+        return {name for name in names if matches(name, glob)}
+    return {name for name in names if name == glob or name.endswith(f"/{glob}")}
+
+
+def _natural(name: str) -> tuple[tuple[int, str], ...]:
+    """A key that puts camera_2 before camera_10, as recorders count their files."""
+    parts = re.split(r"([0-9]+)", name)
+    return (*((int(part), "") if at % 2 else (0, part) for at, part in enumerate(parts)), (0, name))
+
+
 def _fitting(table: Table, sensor: Sensor) -> list[SourceColumn]:
     """The columns of a table that a sensor's declaration names."""
     if sensor.kind == "payload":
-        return [SourceColumn(table, "", "")] if table.channel == sensor.channel else []
+        return [SourceColumn(table, (), "")] if table.channel == sensor.channel else []
+    if sensor.fields is not None:
+        whole = table.channel == sensor.channel and set(sensor.fields) <= set(table.values)
+        return [SourceColumn(table, sensor.fields, "")] if whole else []
     units = {c.name: c.unit or "" for c in table.columns}
     if sensor.field is not None:
         names = [sensor.field] if table.channel == sensor.channel else []
     else:
         # an MDF4 channel by its name, or Message.Signal: either part may hold dots of its own
         names = [v for v in table.values if sensor.channel in (v, f"{table.channel}.{v}")]
-    return [SourceColumn(table, n, units[n]) for n in names if n in table.values]
+    return [SourceColumn(table, (n,), units[n]) for n in names if n in table.values]
 
 
 def _not_in_log(name: str, sensor: Sensor, tables: Sequence[Table]) -> str:
     """What was looked for, and the nearest that is there."""
     logs = ", ".join(sorted({t.log for t in tables}))
     topic = [t for t in tables if t.channel == sensor.channel]
+    if sensor.fields is not None and topic:
+        known = sorted({v for t in topic for v in t.values})
+        absent = [field for field in sensor.fields if field not in known]
+        return f"sensor {name!r}: {sensor.channel!r} in {logs} has no fields {', '.join(absent)}; {_nearest(absent[0], known)}"
     if sensor.kind == "value" and topic:
         fields = sorted({v for t in topic for v in t.values})
         if sensor.field is None:
             return f"sensor {name!r} names {sensor.channel!r} in {logs} without a field; {_nearest(sensor.channel, fields)}"
         return f"sensor {name!r}: {sensor.channel!r} in {logs} has no field {sensor.field!r}; {_nearest(sensor.field, fields)}"
-    if sensor.kind == "payload" or sensor.field is not None:
-        known = {t.channel for t in tables}
+    if sensor.kind != "value" or sensor.field is not None:
+        known = sorted({t.channel for t in tables})
     else:
-        known = {v for t in tables for v in t.values} | {f"{t.channel}.{v}" for t in tables for v in t.values}
+        known = sorted({v for t in tables for v in t.values} | {f"{t.channel}.{v}" for t in tables for v in t.values})
     return f"sensor {name!r}: {logs} has no channel {sensor.channel!r}; {_nearest(sensor.channel, known)}"
 
 
@@ -229,47 +266,98 @@ def _nearest(wrong: str, known: Iterable[str]) -> str:
 
 
 def read_samples(signals: Path, name: str, sensor: Sensor, source: Source) -> Samples:
-    """Read a sensor's samples in batches into arrays of 16 bytes a value sample, 40 bytes a payload sample.
+    """Read a sensor's samples in batches into arrays of 16 bytes a value sample, 40 bytes a payload or attitude sample.
 
     Raises:
         InputError: a table is absent or unreadable, lacks the declared stamp, has a value column that is not numeric, or
             no payload pointers.
     """
-    logs = tuple(sorted({c.table.log for c in source.columns}))
-    stamps, values = [], []
-    rows = without_stamp = invalid = 0
-    for column in source.columns:
-        path = signals / column.table.table
-        try:
-            with pq.ParquetFile(path) as file:
-                wanted = _checked_columns(name, sensor, column, file.schema_arrow)
-                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-                    t_ns, stamped = _stamps(batch.column(wanted[0]), sensor)
-                    if sensor.kind == "payload":
-                        value, valid = _pointers(batch, logs.index(column.table.log))
-                    else:
-                        value = batch.column(wanted[1]).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-                        valid = np.isfinite(value)
-                    rows += batch.num_rows
-                    without_stamp += int(np.count_nonzero(~stamped))
-                    invalid += int(np.count_nonzero(stamped & ~valid))
-                    stamps.append(t_ns[stamped & valid])
-                    values.append(value[stamped & valid])
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(
-                f"{column.table.table} cannot be read: {error}.", next_step="materialize signals for this drive again"
-            ) from None
-    empty: FloatArray | IntArray = np.empty((0, 4), dtype=np.int64) if sensor.kind == "payload" else np.empty(0)
-    t_ns = np.concatenate(stamps) if stamps else np.empty(0, dtype=np.int64)
+    logs = tuple(dict.fromkeys(c.table.log for c in source.columns))
+    read = [_read(signals, name, sensor, column, logs.index(column.table.log)) for column in source.columns]
+    # one log is the rule, and then nothing is copied
+    t_ns = read[0].t_ns if len(read) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *(part.t_ns for part in read)])
+    values = read[0].values if len(read) == 1 else np.concatenate([_room(sensor, 0), *(part.values for part in read)])
     return Samples(
         t_ns=t_ns,
-        values=np.concatenate(values) if values else empty,
+        values=values,
         logs=logs,
-        rows=rows,
-        without_stamp=without_stamp,
-        invalid=invalid,
+        ends=tuple(accumulate(part.t_ns.size for part in read)),
+        rows=sum(part.rows for part in read),
+        without_stamp=sum(part.without_stamp for part in read),
+        invalid=sum(part.invalid for part in read),
         backward_stamps=int(np.count_nonzero(t_ns[1:] < t_ns[:-1])),
     )
+
+
+class _Part(NamedTuple):
+    """What one table gave; fields as of :class:`Samples`."""
+
+    t_ns: IntArray
+    values: FloatArray | IntArray
+    rows: int
+    without_stamp: int
+    invalid: int
+
+
+def _read(signals: Path, name: str, sensor: Sensor, column: SourceColumn, log: int) -> _Part:
+    """The samples of one table, read into arrays that are as long as the table."""
+    kept = without_stamp = invalid = 0
+    try:
+        with pq.ParquetFile(signals / column.table.table, memory_map=True) as file:
+            wanted = _checked_columns(name, sensor, column, file.schema_arrow)
+            rows = file.metadata.num_rows
+            stamps, values = np.empty(rows, dtype=np.int64), _room(sensor, rows)
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
+                t_ns, stamped = _stamps(batch.column(wanted[0]), sensor)
+                value, valid = _values(batch, wanted[1:], sensor, log)
+                if stamped is not None or valid is not None:
+                    stamped = np.ones(t_ns.size, dtype=bool) if stamped is None else stamped
+                    valid = np.ones(t_ns.size, dtype=bool) if valid is None else valid
+                    without_stamp += int(np.count_nonzero(~stamped))
+                    invalid += int(np.count_nonzero(stamped & ~valid))
+                    t_ns, value = t_ns[stamped & valid], value[stamped & valid]
+                stamps[kept : kept + t_ns.size] = t_ns
+                values[kept : kept + t_ns.size] = value
+                kept += t_ns.size
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{column.table.table} cannot be read: {error}.", next_step="materialize signals for this drive again"
+        ) from None
+    return _Part(stamps[:kept], values[:kept], rows, without_stamp, invalid)
+
+
+def _room(sensor: Sensor, rows: int) -> FloatArray | IntArray:
+    """An array for the values of so many rows."""
+    if sensor.kind == "payload":
+        return np.empty((rows, 4), dtype=np.int64)
+    return np.empty((rows, 4)) if sensor.kind == "attitude" else np.empty(rows)
+
+
+def _values(
+    batch: pa.RecordBatch, columns: Sequence[str], sensor: Sensor, log: int
+) -> tuple[FloatArray | IntArray, BoolArray | None]:
+    """Values of a batch as in :class:`Samples`, and (N,) bool, whether each is one; None where all are."""
+    if sensor.kind == "payload":
+        return _pointers(batch, log)
+    numbers = [_floats(batch.column(column)) for column in columns]
+    if sensor.kind == "value":
+        # a finite sum has finite terms, and costs less than to look at each
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole = bool(np.isfinite(numbers[0].sum()))
+        return numbers[0], None if whole else np.isfinite(numbers[0])
+    attitude = np.stack(numbers, axis=1)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(attitude, axis=1)
+    valid = np.isfinite(length) & (length > ATTITUDE_LENGTH_MIN)
+    attitude[valid] /= length[valid, None]
+    return attitude, valid
+
+
+def _floats(column: pa.Array[pa.Scalar[pa.DataType]]) -> FloatArray:
+    """(N,) float64, NaN for null."""
+    if not pa.types.is_float64(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _checked_columns(name: str, sensor: Sensor, column: SourceColumn, schema: pa.Schema) -> list[str]:
@@ -288,28 +376,31 @@ def _checked_columns(name: str, sensor: Sensor, column: SourceColumn, schema: pa
                 f"{where} holds no payload (no columns {', '.join(POINTERS)}).", next_step="declare kind: value and a field"
             )
         return [stamp, *POINTERS]
-    if column.column not in schema.names:
-        raise InputError(
-            f"{where}: the index lists column {column.column!r}, {column.table.table} has none.",
-            next_step="materialize signals for this drive again",
-        )
-    kind = schema.field(column.column).type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise InputError(
-            f"{where}: column {column.column!r} is {kind}, expected a number.", next_step="declare a numeric field or channel"
-        )
-    return [stamp, column.column]
+    for wanted in column.columns:
+        if wanted not in schema.names:
+            raise InputError(
+                f"{where}: the index lists column {wanted!r}, {column.table.table} has none.",
+                next_step="materialize signals for this drive again",
+            )
+        kind = schema.field(wanted).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            raise InputError(
+                f"{where}: column {wanted!r} is {kind}, expected a number.", next_step="declare a numeric field or channel"
+            )
+    return [stamp, *column.columns]
 
 
-def _stamps(column: pa.Array[pa.Int64Scalar], sensor: Sensor) -> tuple[IntArray, NDArray[np.bool_]]:
-    """(N,) int64 stamps and (N,) bool, whether each is one."""
+def _stamps(column: pa.Array[pa.Int64Scalar], sensor: Sensor) -> tuple[IntArray, BoolArray | None]:
+    """(N,) int64 stamps and (N,) bool, whether each is one; None where all are."""
     t_ns = _integers(column)
     # ROS leaves header.stamp zero where nobody set it
     first = 1 if sensor.stamp == "sensor" else 0
+    if t_ns.size and int(t_ns.min()) >= first and int(t_ns.max()) < STAMP_LIMIT_NS:
+        return t_ns, None
     return t_ns, (t_ns >= first) & (t_ns < STAMP_LIMIT_NS)
 
 
-def _pointers(batch: pa.RecordBatch, log: int) -> tuple[IntArray, NDArray[np.bool_]]:
+def _pointers(batch: pa.RecordBatch, log: int) -> tuple[IntArray, BoolArray]:
     """(N, 4) int64 log, chunk, offset, bytes; and (N,) bool, whether none of them is null."""
     value = np.full((batch.num_rows, 4), log, dtype=np.int64)
     valid = np.ones(batch.num_rows, dtype=bool)
@@ -322,4 +413,5 @@ def _pointers(batch: pa.RecordBatch, log: int) -> tuple[IntArray, NDArray[np.boo
 
 def _integers(column: pa.Array[pa.Int64Scalar]) -> IntArray:
     """(N,) int64, -1 for null; a float on the way would round stamps."""
-    return np.asarray(column.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    whole = column.fill_null(-1) if column.null_count else column
+    return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)

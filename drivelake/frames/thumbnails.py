@@ -23,7 +23,7 @@ def thumbnails(lake: Lake, frames: Version) -> bytes:
     rows = pq.read_table(table, columns=[f"{sensor}_{part}" for part in ("log", "chunk", "offset", "bytes")])
     rows = rows.filter(rows.column(0).is_valid())
     chosen = rows.take(evenly(rows.num_rows, COUNT)).to_pylist()
-    raw = lake.version(lake.version(frames.manifest.inputs[0]).manifest.inputs[0])
+    raw = lake.version(lake.version(frames.manifest.input("signals")).manifest.input("raw_logs"))
     pictures = []
     with lake.scratch("thumbnails") as scratch:
         paths = log_paths(lake, raw, scratch)

@@ -6,7 +6,7 @@ import pytest
 
 from bench import table
 from bench.case import Case, Target, Variant
-from bench.cases import CASES
+from bench.cases import CASES, sync
 from bench.generate import INPUTS, inputs
 from bench.run import Invalid, agree, measure
 
@@ -132,3 +132,20 @@ def test_a_changed_generator_gets_a_new_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.generate._generation", lambda: "new")
     assert inputs(["can.dbc"], TINY, tmp_path)["can.dbc"].exists()
     assert not old.exists()
+
+
+def test_synchronisation_and_its_peers_write_the_same_frames(cache, tmp_path):
+    import polars as pl
+
+    files = inputs(["drive_20hz"], TINY, cache)
+    made = {}
+    for name, run in {"ours": sync.drivelake, "polars": sync.polars_asof, "pandas": sync.pandas_asof}.items():
+        (tmp_path / name).mkdir()
+        run(files, tmp_path / name)
+        made[name] = pl.read_parquet(tmp_path / name / "frames.parquet")
+    for signal in sync.RULES:
+        for column in (signal, f"{signal}_native_ns", f"{signal}_age_ns", f"{signal}_reason"):
+            ours, *others = (made[name][column].cast(pl.String if column.endswith("reason") else pl.Float64) for name in made)
+            for other in others:
+                # pandas writes NaN for a value that is not there
+                assert ours.equals(other.fill_nan(None) if column == signal else other)

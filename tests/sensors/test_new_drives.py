@@ -8,9 +8,11 @@ import pytest
 
 from definitions import build_defs, dagster_home
 from drivelake.errors import StoreError
+from drivelake.evidence.notary import LakeNotary, establish_trust
+from drivelake.frames.calibration import CALIBRATIONS
 from drivelake.lake import Lake
 from drivelake.logs.stages import RAW_LOGS
-from drivelake.stage import stale_because
+from drivelake.stage import materialise, stale_because
 from resources import LakeResource
 from sensors.new_drives import ATTEMPTS_MAX, new_drives
 from sensors.runs import History
@@ -262,3 +264,32 @@ def test_a_folder_with_an_odd_name_is_told_and_skipped(world, drive):
 def test_a_transfer_in_a_hidden_folder_is_no_drive(world, drive):
     world.arrive(drive, ".signals_01.part")
     assert world.tick()[1] == []
+
+
+CALIBRATION = """\
+frames:
+  vehicle: {}
+  camera_front: {parent: vehicle, translation_m: [1.9, 0.0, 1.4], source: drawing, date: 2026-03-14}
+"""
+
+
+def test_the_first_drive_of_a_rig_waits_for_its_calibration_which_is_asked_for(world, drive):
+    (world.lake.root / "calibration.yaml").write_text(CALIBRATION)
+    world.declare("drives: signals_*", "drives: signals_*\n    calibration: calibration.yaml")
+    world.arrive(drive, "signals_01")
+    world.arrive(drive, "bus_02")
+    _, requests = world.tick()
+    assert [(r.job_name, r.partition_key) for r in requests] == [("ingest", "bus_02"), ("calibrate", "signals_rig")]
+    establish_trust(world.lake)
+    materialise(CALIBRATIONS, world.lake, "signals_rig", LakeNotary(world.lake))
+    _, requests = world.tick()
+    assert ("ingest", "signals_01") in [(r.job_name, r.partition_key) for r in requests]
+
+
+def test_a_calibration_that_is_absent_holds_its_drives_and_says_so(world, drive):
+    world.declare("drives: signals_*", "drives: signals_*\n    calibration: calibration.yaml")
+    world.arrive(drive, "signals_01")
+    result, requests = world.tick()
+    assert requests == []
+    assert "signals_01: waits for the calibration of signals_rig" in result.skip_reason.skip_message
+    assert "there is no such file" in result.skip_reason.skip_message

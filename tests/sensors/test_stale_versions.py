@@ -214,3 +214,14 @@ def test_a_recipe_is_worked_out_once_a_tick(world, monkeypatch):
     world.declare(train_longer)
     assert world.asked() == ["train steering"]
     assert len(worked_out) == 1
+
+
+def test_a_changed_calibration_is_asked_for_first_and_its_drives_after_it(world):
+    text = "frames: {vehicle: {}, camera: {parent: vehicle, source: drawing, date: 2026-03-14}}"
+    (world.lake.root / "calibration.yaml").write_text(text)
+    world.declare(lambda declared: declared["rigs"]["signals_rig"].update(calibration="calibration.yaml"))
+    requests, _ = world.tick()
+    assert [(r.job_name, r.partition_key) for r in requests] == [("calibrate", "signals_rig")]
+    world.run(requests)
+    drives = [d for d in world.lake.partitions("raw_logs") if d.startswith("signals_")]
+    assert world.asked() == [f"ingest {drive}" for drive in drives]

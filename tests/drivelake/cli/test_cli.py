@@ -11,7 +11,7 @@ from drivelake.lake import Lake
 from tests.drivelake.cli.running import drivelake, process
 from tests.drivelake.logs.making import IMU, imu, rechunk, write_mcap
 
-COMMANDS = ["demo", "ingest", "inspect", "salvage", "trace", "impact", "verify", "report", "doctor"]
+COMMANDS = ["demo", "ingest", "inspect", "look", "salvage", "trace", "impact", "verify", "report", "doctor"]
 # runs the command line with dagster and the network out of reach
 ISOLATED = """
 import socket, sys

@@ -67,9 +67,14 @@ def sync(excluded=None):
     sensor = {"kind": "value", "rule": "linear", "stamp": "receive", "clock": "can", "tolerance_ms": 50.0, "unit": "m/s"}
     counts = {"samples": 900, "matched": 97, "reused": 2, "unused": 700, "backward_stamps": 0, "missing": None}
     ages = {"p50": 2.0, "p95": 4.25, "p99": 5.0, "max": 6.5}
-    can = {"method": "estimated", "offset_ns": 73_450_000, "drift_ppm": 41.5, "residual_ms": 0.8, "residual_p95_ms": 1.7}
-    can |= {"correlation": 0.97, "windows_tried": 9, "windows": [{"t_s": 1.0}] * 8, "reason": ""}
-    same = {"method": "same", "offset_ns": 0, "drift_ppm": 0.0, "residual_ms": None, "residual_p95_ms": None, "windows": []}
+    can = {"method": "estimated", "first_ns": 1_699_999_999_000_000_000, "last_ns": 1_700_000_061_000_000_000}
+    can |= {"offset_ns": 73_450_000, "drift_ppm": 41.5, "sigma_ms": 0.6, "drift_sigma_ppm": 3.5, "residual_ms": 0.8}
+    can |= {"residual_p95_ms": 1.7, "residual_p99_ms": 1.9, "correlation": 0.97, "windows_tried": 9, "reason": ""}
+    same = {"method": "same", "offset_ns": 0, "drift_ppm": 0.0, "sigma_ms": None, "residual_ms": None, "residual_p95_ms": None}
+    clocks = {
+        "reference": {"method": "same", "segments": [{**same, "windows": [], "windows_tried": 0, "reason": ""}], "reason": ""},
+        "can": {"method": "estimated", "segments": [{**can, "windows": [{"t_s": 1.0}] * 8}], "compared": None, "reason": ""},
+    }
     return {
         "excluded": excluded,
         "frames": 0 if excluded else 97,
@@ -79,7 +84,7 @@ def sync(excluded=None):
             "first_ns": 1_700_000_000_000_000_000,
             "last_ns": 1_700_000_060_000_000_000,
         },
-        "clocks": {} if excluded else {"reference": {**same, "windows_tried": 0, "reason": ""}, "can": can},
+        "clocks": {} if excluded else clocks,
         "sensors": {"speed": {**sensor, **counts, "unmatched": {"too_old": 3}, "age_ms": ages}},
     }
 

@@ -92,13 +92,28 @@ def test_a_drive_shows_what_was_quarantined_and_why_it_was_left_out(descent):
 def test_clock_offsets_are_given_in_ms(descent):
     clocks = summary_of(descent())["time"]["drives"][0]["clocks"]
     assert by(clocks, "clock", "can")["offset_ms"] == pytest.approx(73.45)
+    assert by(clocks, "clock", "can")["sigma_ms"] == 0.6
     assert by(clocks, "clock", "reference")["residual_ms"] is None
+
+
+def test_a_clock_that_jumped_has_a_row_for_each_of_its_segments(descent):
+    chain = descent()
+    clock = chain.files["sensor_frames", "a"]["sync.json"]["clocks"]["can"]
+    unknown = {"method": "not observable", "offset_ns": 0, "drift_ppm": 0.0, "reason": "NOT OBSERVABLE: it stood"}
+    clock["segments"].append(unknown)
+    clock["compared"] = {"largest_ms": 3.5}
+    rows = [row for row in summary_of(chain)["time"]["drives"][0]["clocks"] if row["clock"] == "can"]
+    assert [(row["segment"], row["segments"], row["method"]) for row in rows] == [(1, 2, "estimated"), (2, 2, "not observable")]
+    assert [row["sigma_ms"] for row in rows] == [0.6, None]
+    assert [row["reason"] for row in rows] == ["", "NOT OBSERVABLE: it stood"]
+    assert {row["compared_ms"] for row in rows} == {3.5}
 
 
 def test_a_clock_seen_in_too_few_windows_shows_neither_drift_nor_residual(descent):
     chain = descent()
-    for drive, windows in (("a", 1), ("b", 3), ("c", 4)):
-        chain.files["sensor_frames", drive]["sync.json"]["clocks"]["can"]["windows"] = [{"t_s": 1.0}] * windows
+    for drive, windows, drift_sigma_ppm in (("a", 1, None), ("b", 3, None), ("c", 4, 20.0)):
+        (segment,) = chain.files["sensor_frames", drive]["sync.json"]["clocks"]["can"]["segments"]
+        segment |= {"windows": [{"t_s": 1.0}] * windows, "drift_sigma_ppm": drift_sigma_ppm}
     shown = [by(drive["clocks"], "clock", "can") for drive in summary_of(chain)["time"]["drives"]]
     assert [clock["drift_ppm"] for clock in shown] == [None, None, 41.5]
     assert [clock["residual_p95_ms"] for clock in shown] == [None, 1.7, 1.7]

@@ -25,7 +25,8 @@ from drivelake.logs.stages import RAW_LOGS, SIGNALS
 from drivelake.manifest import ASSETS
 from drivelake.stage import Finding, materialise
 
-BELOW = [asset for asset in ASSETS if asset != "evidence"]  # of an artefact
+MADE = [asset for asset in ASSETS if asset != "calibrations"]  # the generated rigs name none
+BELOW = [asset for asset in MADE if asset != "evidence"]  # of an artefact
 
 
 def check(lake: Lake, scope="main", **options):
@@ -69,7 +70,7 @@ def test_everything_at_main_verifies_too(chain):
         assert result.versions == sum(len(chain.partitions(asset)) for asset in ASSETS)
 
 
-@pytest.mark.parametrize("asset", ASSETS)
+@pytest.mark.parametrize("asset", MADE)
 def test_one_flipped_byte_in_any_file_of_any_stage_is_named(chain_copy, asset):
     version = one_of(chain_copy, asset)
     for number, (path, found) in enumerate(sorted(version.files.items())):

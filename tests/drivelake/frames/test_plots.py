@@ -6,14 +6,15 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from drivelake.frames.alignment import not_observable
-from drivelake.frames.clocks import AlignmentWindow, ClockModel
-from drivelake.frames.plots import age_plot, residual_plot
-from drivelake.frames.report import Ages, ReferenceReport, SensorReport, SyncReport
+from drivelake.frames.clocks import AlignmentWindow, ClockModel, Segment
+from drivelake.frames.plots import age_plot, drop_plot, offset_plot, residual_plot
+from drivelake.frames.report import Ages, ReferenceReport, SensorReport, SyncReport, Unmatched
 from drivelake.svg import data_uri
 
 SENSOR = SensorReport(kind="value", rule="nearest", stamp="receive", clock="reference", tolerance_ms=50.0, unit="m/s")
 WINDOWS = tuple(AlignmentWindow(t_s=4.0 * i, lag_ms=100.0, deviation_ms=0.5 * (-1) ** i, correlation=0.9) for i in range(5))
-IMU = ClockModel(method="estimated", offset_ns=1, epoch_ns=10**18, residual_ms=0.5, windows=WINDOWS)
+SEGMENT = Segment(method="estimated", offset_ns=100_000_000, epoch_ns=10**18, residual_ms=0.5, windows=WINDOWS)
+IMU = ClockModel(method="estimated", segments=(SEGMENT,))
 
 
 def report(**clocks):
@@ -33,7 +34,7 @@ def test_every_window_is_a_dot_beside_the_one_in_the_legend():
 
 
 def test_a_clock_that_started_later_lies_further_right():
-    later = IMU.model_copy(update={"epoch_ns": IMU.epoch_ns + 16 * 10**9})
+    later = ClockModel(method="estimated", segments=(SEGMENT.model_copy(update={"epoch_ns": SEGMENT.epoch_ns + 16 * 10**9}),))
     svg = residual_plot(report(imu=IMU, can=later))
     drawn = [[float(c.get("cx")) for c in group] for group in ET.fromstring(svg).findall(".//{*}g")][-2:]
     # 16 s later: its first window stands above the other's last
@@ -63,6 +64,38 @@ def test_ages_are_drawn_as_shares_of_the_tolerance():
         for line in list(ET.fromstring(svg).findall(".//{*}polyline"))[1:3]
     )
     assert (age[1] - age[0]) / (tolerance[0] - age[0]) == pytest.approx(40 / 50, abs=1e-3)
+
+
+def test_a_clock_that_jumped_has_a_line_a_segment_and_its_truth_is_dashed():
+    jumped = SEGMENT.model_copy(update={"epoch_ns": SEGMENT.epoch_ns + 60 * 10**9, "offset_ns": 300_000_000, "drift_ppm": 50.0})
+    model = ClockModel(method="estimated", segments=(SEGMENT, jumped))
+    known = offset_plot(report(imu=model), {"imu": SEGMENT})
+    plain = offset_plot(report(imu=model))
+    assert "imu: +100.0 ms, +0.0 ppm, 1 jump" in plain
+    assert "the truth" in known
+    assert "the truth" not in plain
+    # a line a segment; of the truth one over each segment and one in the legend
+    assert tags(known).count("polyline") == tags(plain).count("polyline") + 3
+    assert tags(plain).count("circle") == 2 * len(WINDOWS) + 1
+
+
+def test_the_line_of_a_segment_is_its_offset_and_drift():
+    drifting = SEGMENT.model_copy(update={"drift_ppm": 1000.0})
+    svg = offset_plot(report(imu=ClockModel(method="estimated", segments=(drifting,))))
+    root = ET.fromstring(svg)
+    dots = [(float(c.get("cx")), float(c.get("cy"))) for c in root.findall(".//{*}g")[-1]]
+    line = [tuple(map(float, point.split(","))) for point in root.findall(".//{*}polyline")[-1].get("points").split()]
+    # every window lags by 100 ms, while 1000 ppm make 16 ms over the 16 s between the first and the last
+    assert line[0] == pytest.approx(dots[0], abs=0.2)
+    assert line[-1][0] == pytest.approx(dots[-1][0], abs=0.2)
+    assert line[-1][1] < dots[-1][1]
+
+
+def test_ticks_without_a_sample_are_told_with_their_most_frequent_reason():
+    sensor = SENSOR.model_copy(update={"matched": 5, "reused": 2, "unmatched": Unmatched(too_old=1, gap=3)})
+    svg = drop_plot(report().model_copy(update={"sensors": {"speed": sensor, "full": SENSOR.model_copy(update={"matched": 9})}}))
+    assert "4 without: gap" in svg
+    assert "none without" in svg
 
 
 def test_equal_reports_give_equal_plots_that_survive_the_data_uri():

@@ -5,67 +5,17 @@ Never here: the laws of matching and of clocks, which stand beside theirs.
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from drivelake.declaration import Alignment, Clock, Rig, Sensor
 from drivelake.errors import DeclarationError, InputError, MissingChannel
-from drivelake.frames import SyncReport, synchronisation, synchronise
-
-EPOCH_NS = 1_700_000_000_000_000_001
-MS = 1_000_000
-
-
-def table(log, channel, t_ns, **columns):
-    """One table of a signals folder; ``t_ns`` counts from EPOCH_NS, dots in names are written ``__``."""
-    return {"log": log, "channel": channel, "t_ns": t_ns, "columns": {k.replace("__", "."): v for k, v in columns.items()}}
-
-
-def pictures(log, channel, t_ns, **columns):
-    """A payload topic with pointers that tell the pictures apart."""
-    count = len(t_ns)
-    pointers = {
-        "payload_chunk": list(range(count)),
-        "payload_offset": list(range(100, 100 + count)),
-        "payload_bytes": [7] * count,
-    }
-    return table(log, channel, t_ns, **pointers, **columns)
-
-
-def write_signals(folder: Path, tables, quarantined=()):
-    """Write a signals folder: index.json and a Parquet file a table."""
-    entries = []
-    for at, spec in enumerate(tables):
-        name = f"{spec['log']}/{at}.parquet"
-        (folder / spec["log"]).mkdir(parents=True, exist_ok=True)
-        stamps = pa.array([EPOCH_NS + t for t in spec["t_ns"]], type=pa.int64())
-        arrays = {"t_ns": stamps, **{k: v if isinstance(v, pa.Array) else pa.array(v) for k, v in spec["columns"].items()}}
-        written = pa.table(arrays)
-        pq.write_table(written, folder / name, row_group_size=50)
-        columns = [
-            {"name": n, "dtype": str(written.schema.field(n).type), "unit": "m/s", "source_unit": ""} for n in spec["columns"]
-        ]
-        entries.append(
-            {
-                "log": spec["log"],
-                "channel": spec["channel"],
-                "table": name,
-                "type": "",
-                "rows": len(stamps),
-                "first_ns": None,
-                "last_ns": None,
-                "columns": columns,
-            }
-        )
-    index = {"tables": entries, "quarantined": [{"log": log, "reason": reason} for log, reason in quarantined]}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.json").write_text(json.dumps(index))
-    return folder
-
+from drivelake.frames import SyncReport, synchronise
+from drivelake.frames import parts as parts_module
+from drivelake.rig import Alignment, Clock, Rig, Sensor
+from tests.drivelake.frames.making import EPOCH_NS, MS, pictures, table, write_signals
 
 CAMERA = Sensor(log="camera*.mcap", channel="/camera", kind="payload")
 SPEED = Sensor(log="can.mf4", channel="Wheel.speed", rule="nearest", tolerance_ms=30, unit="m/s")
@@ -101,9 +51,16 @@ def test_a_frame_says_which_sample_it_holds_and_how_old_it_is(tmp_path):
         "camera_chunk": [0, 1, 2],
         "camera_offset": [100, 101, 102],
         "camera_bytes": [7, 7, 7],
+        "camera_native_ns": [EPOCH_NS, EPOCH_NS + 100 * MS, EPOCH_NS + 200 * MS],
         "camera_age_ns": [0, 0, 0],
+        "camera_reason": [None, None, None],
         "speed": [1.0, 2.0, None],
+        "speed_native_ns": [EPOCH_NS, EPOCH_NS + 90 * MS, None],
         "speed_age_ns": [0, 10 * MS, None],
+        "speed_reason": [None, None, "too old"],
+        "sync_residual_ms_p99": [None, None, None],
+        "sync_sigma_ms_max": [None, None, None],
+        "sync_matched_share": [0.666667] * 3,
     }
     speed = report.sensors["speed"]
     assert (speed.matched, speed.unmatched.too_old, speed.unused, speed.unit_found) == (2, 1, 1, "m/s")
@@ -157,7 +114,9 @@ def test_the_same_input_gives_the_same_bytes_again_and_over_old_files(tmp_path):
 def test_row_groups_hold_the_same_rows_as_one(tmp_path, monkeypatch):
     tables = [camera(range(0, 1000, 10)), wheel(range(0, 1000, 7), np.arange(143.0).tolist())]
     _, whole = run(tmp_path / "a", tables, rig(speed=SPEED))
-    monkeypatch.setattr(synchronisation, "ROW_GROUP_ROWS", 16)
+    monkeypatch.setattr(parts_module, "ROW_GROUP_ROWS", 16)
+    # columns wait in files from the third group on
+    monkeypatch.setattr(parts_module, "HELD_BYTES", 2000)
     _, parts = run(tmp_path / "b", tables, rig(speed=SPEED))
     assert pq.ParquetFile(tmp_path / "b/out/frames.parquet").num_row_groups == 7
     assert parts.equals(whole)
@@ -328,7 +287,9 @@ def aligned_drive(offset_s):
 def test_an_estimated_clock_lines_the_sensors_up(tmp_path):
     report, frames = run(tmp_path, *aligned_drive(0.31))
     model = report.clocks["imu"]
-    assert (model.method, model.offset_ns) == ("estimated", pytest.approx(310 * MS, abs=MS))
+    assert (model.method, model.segments[0].offset_ns) == ("estimated", pytest.approx(310 * MS, abs=MS))
+    assert report.quality.residual_ms_p99 == model.worst("residual_p99_ms")
+    assert set(frames["sync_sigma_ms_max"].to_pylist()) == {model.sigma_ms}
     gyro, yaw = (np.array(frames[name].to_pylist(), dtype=float) for name in ("gyro", "yaw"))
     assert np.nanmax(np.abs(gyro - yaw)) < 0.02 * np.nanstd(yaw)
 
@@ -338,4 +299,6 @@ def test_a_clock_whose_sensor_is_missing_is_not_observable(tmp_path):
     optional = declared.sensors["gyro"].model_copy(update={"required": False})
     report, _ = run(tmp_path, tables[:2], rig(clocks=declared.clocks, yaw=declared.sensors["yaw"], gyro=optional))
     assert report.clocks["imu"].method == "not observable"
-    assert report.clocks["imu"].reason.startswith("NOT OBSERVABLE: sensor 'gyro'")
+    assert report.clocks["imu"].reason.startswith("NOT OBSERVABLE")
+    assert "sensor 'gyro'" in report.clocks["imu"].reason
+    assert report.quality.residual_ms_p99 is None
