@@ -49,7 +49,7 @@ def offset_plot(report: SyncReport, truths: Mapping[str, Segment] | None = None)
     plot = svg.Plot(
         "Offset of each clock over time",
         svg.Axis.around([t_s - start_s for t_s, _ in every], "time since the first window [s]"),
-        svg.Axis.around([-REACH_MIN_MS, REACH_MIN_MS, *(ms for _, ms in every)], "offset since the first segment [ms]"),
+        svg.Axis.around([-REACH_MIN_MS, REACH_MIN_MS, *(ms for _, ms in every)], "change of the offset [ms]"),
         tuple(_offset_keys(estimated, colours, dashed)),
     )
     drawn = [
