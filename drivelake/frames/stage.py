@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 from drivelake.catalogue import Catalogue
 from drivelake.frames import synchronise
@@ -36,9 +37,7 @@ class SensorFrames(Stage):
         parameters = {"rig": name, **declared(rig.model_copy(update={"drives": "*"}))}
         offsets = _offsets(lake, rig, partition)
         if offsets:
-            # as text: canonical JSON holds no integer beyond 2**53, and a stamp is one
-            rows = {clock: [[str(cell) for cell in row] for row in table] for clock, table in offsets.items()}
-            parameters["offsets"] = rows
+            parameters["offsets"] = {clock: [_cells(row) for row in rows] for clock, rows in offsets.items()}
         return Recipe(parameters=parameters, inputs=tuple(inputs))
 
     def make(self, lake: Lake, partition: str, recipe: Recipe, out: Path, progress: Progress) -> Made:
@@ -54,7 +53,7 @@ class SensorFrames(Stage):
                 found = {sensor: locate(read_index(view), sensor, rig.sensors[sensor])}
                 return payload_pictures(view, rig, found, logs, sensor)
 
-            report = synchronise(view, rig, out, offsets=_offsets(lake, rig, partition), pictures=pictures)
+            report = synchronise(view, rig, out, offsets=_given(recipe), pictures=pictures)
         facts = report.as_dict()
         if facts.get("excluded"):
             progress(f"no frames: {facts['excluded']}")
@@ -78,6 +77,20 @@ def _offsets(lake: Lake, rig: Rig, drive: str) -> dict[str, tuple[OffsetRow, ...
         if clock.offsets is not None
     }
     return {name: rows for name, rows in tables.items() if rows}
+
+
+def _cells(row: OffsetRow) -> list[str]:
+    """A row as text: canonical JSON holds no integer beyond 2**53, and a stamp is one."""
+    return ["" if cell is None else str(cell) for cell in row]
+
+
+def _given(recipe: Recipe) -> dict[str, tuple[OffsetRow, ...]]:
+    """The rows that the recipe names; a table that has changed since then is not looked at."""
+    tables = cast("Mapping[str, list[list[str]]]", recipe.parameters.get("offsets", {}))
+    return {
+        clock: tuple(OffsetRow(int(first) if first else None, int(offset), float(drift)) for first, offset, drift in rows)
+        for clock, rows in tables.items()
+    }
 
 
 SENSOR_FRAMES = SensorFrames()

@@ -12,6 +12,7 @@ from drivelake.evidence.lineage import ancestors, find_version, impact
 from drivelake.evidence.notary import LakeNotary
 from drivelake.evidence.verify import verify
 from drivelake.frames.calibration import CALIBRATIONS, FILE, transforms_of
+from drivelake.frames.report import SyncReport
 from drivelake.frames.stage import SENSOR_FRAMES
 from drivelake.lake import Lake
 from drivelake.stage import materialise, stale_because
@@ -156,6 +157,18 @@ def test_a_table_of_offsets_is_part_of_the_recipe_and_counts_for_its_drive_alone
     table.write_text(f"drive,from_ns,offset_ns,drift_ppm\n{DRIVE},,1000001,\n")
     assert SENSOR_FRAMES.recipe(lake, DRIVE).parameters != before
     assert SENSOR_FRAMES.recipe(lake, "signals_03").parameters == other
+
+
+def test_frames_are_made_with_the_offsets_that_their_recipe_names(chain_copy, tmp_path):
+    table = chain_copy.root / "offsets.csv"
+    table.write_text(f"drive,from_ns,offset_ns,drift_ppm\n{DRIVE},1700000000000000001,1000000,2.5\n")
+    lake = declare(chain_copy, lambda declared: declared["rigs"][RIG]["clocks"]["can"].update(offsets="offsets.csv"))
+    recipe = SENSOR_FRAMES.recipe(lake, DRIVE)
+    table.unlink()
+    SENSOR_FRAMES.make(lake, DRIVE, recipe, tmp_path, lambda _: None)
+    (segment,) = SyncReport.model_validate_json((tmp_path / "sync.json").read_bytes()).clocks["can"].segments
+    assert (segment.method, segment.offset_ns, segment.drift_ppm) == ("declared", 1_000_000, 2.5)
+    assert segment.epoch_ns == 1_700_000_000_000_000_001
 
 
 def test_the_graph_shows_calibrations_before_frames_for_rigs_that_name_one(calibrated):
