@@ -22,6 +22,8 @@ from drivelake.learning.train import Epoch, Progress, fit
 if TYPE_CHECKING:
     import optuna
     from optuna import Study, Trial
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
 
 __all__ = ["search"]
 
@@ -73,8 +75,9 @@ def search(
         return model, []
     say = progress or (lambda _: None)
     samples, validation = load_split(dataset, model, "train"), load_split(dataset, model, "validation")
-    study = _open_study(study_path, study_key)
-    _retry_abandoned(study, say)
+    storage = _storage(study_path)
+    study = _open_study(storage, study_key)
+    _retry_abandoned(study, storage, say)
     _enqueue_declared(study, model.training, model.search)
     objective = _objective(samples, validation, model, model.search)
     while (count := len(_finished(study))) < model.search.trials:
@@ -92,20 +95,25 @@ def search(
     return model.model_copy(update={"training": _training(model.training, best.params)}), [asdict(trial) for trial in trials]
 
 
-def _open_study(path: Path, key: str) -> "Study":
+def _storage(path: Path) -> "RDBStorage":
     import optuna
     import sqlalchemy
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # progress speaks instead
     path.parent.mkdir(parents=True, exist_ok=True)
     with _heartbeats_are_experimental():
-        storage = optuna.storages.RDBStorage(
+        return optuna.storages.RDBStorage(
             sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(),
             engine_kwargs={"connect_args": {"timeout": 60}},
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
         )
+
+
+def _open_study(storage: "RDBStorage", key: str) -> "Study":
+    import optuna
+
     return optuna.create_study(
         study_name=key,
         storage=storage,
@@ -125,24 +133,34 @@ def _heartbeats_are_experimental() -> Iterator[None]:
         yield
 
 
-def _retry_abandoned(study: "Study", say: Progress) -> None:
+def _retry_abandoned(study: "Study", storage: "RDBStorage", say: Progress) -> None:
     """Queue again what a process that has gone left running; wait until it is certain that it has."""
     import optuna
 
+    def left_running() -> "list[FrozenTrial]":
+        return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+
+    def fail_stale() -> None:
+        with _heartbeats_are_experimental():
+            optuna.storages.fail_stale_trials(study)
+
+    if not left_running():
+        return
+    say(f"a trial was left running; it is taken up again after {GRACE_S} s without a sign of life")
+    fail_stale()
+    # one that was killed before its first sign of life has no time since which there was none: let it be now
+    of_study = storage.get_study_id_from_name(study.study_name)
+    for trial in left_running():
+        storage.record_heartbeat(storage.get_trial_id_from_study_id_trial_number(of_study, trial.number))
     deadline_s = time.monotonic() + GRACE_S + 3
-    told = False
-    while running := study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        if not told:
-            say(f"a trial was left running; it is taken up again after {GRACE_S} s without a sign of life")
-            told = True
+    while running := left_running():
         if time.monotonic() > deadline_s:
             raise DrivelakeError(
                 f"Trial {running[0].number} of study {study.study_name!r} is still being run by another process.",
                 next_step="wait for that process, or remove the study file to begin afresh",
             )
         time.sleep(0.5)
-        with _heartbeats_are_experimental():
-            optuna.storages.fail_stale_trials(study)
+        fail_stale()
 
 
 def _enqueue_declared(study: "Study", training: Training, space: Search) -> None:

@@ -326,6 +326,16 @@ def test_a_study_that_was_killed_ends_as_an_unbroken_one(dataset, tmp_path, unbr
     assert not any(line.startswith("trial 1/4") for line in lines)
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_trial_that_was_killed_before_its_first_sign_of_life_is_taken_up_again(dataset, tmp_path, unbroken, monkeypatch):
+    monkeypatch.setattr(tune, "GRACE_S", 1)
+    path = tmp_path / "study.sqlite"
+    study = tune._open_study(tune._storage(path), "k")
+    tune._enqueue_declared(study, SEARCHED.training, SEARCHED.search)
+    study.ask()  # runs, as far as the storage knows, and no heartbeat is recorded
+    assert search(dataset, SEARCHED, path, study_key="k")[0] == unbroken[0]
+
+
 def test_a_finished_study_is_not_run_again_and_another_key_begins_afresh(dataset, tmp_path, unbroken, monkeypatch):
     path = tmp_path / "study.sqlite"
     search(dataset, SEARCHED, path, study_key="k")
