@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from assets.partitions import DRIVES
 from assets.reporting import markdown_table, picture, publish, result
 from drivelake.declaration import Declaration
-from drivelake.demo.truth import clock_truths
+from drivelake.demo.truth import ClockTruth, clock_truths
 from drivelake.frames.plots import age_plot, drop_plot, offset_plot, residual_plot
 from drivelake.frames.quality import doubts
 from drivelake.frames.report import SyncReport
@@ -33,7 +33,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         owners=[declaration.owner],
         code_version=SENSOR_FRAMES.code_version,
         pool="ingest",
-        description="One row a tick of the reference camera: for every sensor which sample it holds and how old it is.",
+        description="One row a tick of the reference: for every sensor which sample it holds, how old it is, or why none.",
         check_specs=[
             dg.AssetCheckSpec(
                 "has_frames", asset="sensor_frames", description="Display only: a drive without frames is left out."
@@ -65,10 +65,6 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         strip = thumbnails(lake.open(), version)
         # the truth about a generated drive lies beside the lake; it is shown, and no version is made from it
         truths = clock_truths(lake.open().root / "truth", context.partition_key, report)
-        truth_rows = [
-            (t.clock, t.true_offset_ms, t.estimated.offset_ns / 1e6, t.true.drift_ppm, t.estimated.drift_ppm,
-             t.estimated.sigma_ms, t.largest_ms) for t in truths
-        ]  # fmt: skip
         clock_header = ("clock", "method", "offset ms", "drift ppm", "sigma ms", "residual ms")
         header = ("sensor", "rule", "samples", "matched", "unmatched", "reused", "unused", "age p50 ms", "age p99 ms")
         return result(
@@ -80,7 +76,7 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
                 "clock offsets": picture(
                     offset_plot(report, {truth.clock: truth.true for truth in truths}), "offset of each clock over time"
                 ),
-                **({"clock truth": dg.MetadataValue.md(markdown_table(TRUTH_HEADER, truth_rows))} if truths else {}),
+                **({"clock truth": dg.MetadataValue.md(_truth_table(truths))} if truths else {}),
                 "clock residuals": picture(residual_plot(report), "deviation of each window from the clock model"),
                 "ages": picture(age_plot(report), "age of each sensor's sample, as a share of its tolerance"),
                 "drops": picture(drop_plot(report), "ticks that hold a sample, hold one again, or hold none"),
@@ -93,6 +89,14 @@ def build(declaration: Declaration) -> dg.AssetsDefinition:
         )
 
     return sensor_frames
+
+
+def _truth_table(truths: tuple[ClockTruth, ...]) -> str:
+    rows = [
+        (t.clock, t.true_offset_ms, t.estimated.offset_ns / 1e6, t.true.drift_ppm, t.estimated.drift_ppm, t.estimated.sigma_ms,
+         t.largest_ms) for t in truths
+    ]  # fmt: skip
+    return markdown_table(TRUTH_HEADER, rows)
 
 
 def _checks(report: SyncReport) -> list[dg.AssetCheckResult]:
