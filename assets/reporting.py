@@ -47,7 +47,7 @@ def common(published: Published, lake: LakeResource) -> dict[str, dg.MetadataVal
     return {
         "version": dg.MetadataValue.text(version.digest),
         "new": dg.MetadataValue.bool(published.new),
-        "commit": dg.MetadataValue.md(f"`git --git-dir {lake.root}/store/repo.git show {version.commit[:12]}`"),
+        "commit": _link(lake.open().store.link(version.commit)),
         "files": dg.MetadataValue.int(len(manifest.files) + len(manifest.references)),
         "bytes": dg.MetadataValue.int(sum(e.bytes for e in (*manifest.files, *manifest.references))),
         "made from": dg.MetadataValue.md(
@@ -94,6 +94,11 @@ def gate_table(decisions: Iterable[Decision]) -> dg.MetadataValue:
     """Every criterion with what was measured and the verdict."""
     rows = [(d.gate, f.value, f.measured, f.minimum, f.maximum, f.verdict) for d in decisions for f in d.findings]
     return dg.MetadataValue.md(markdown_table(("gate", "value", "measured", "min", "max", "verdict"), rows))
+
+
+def _link(link: str) -> dg.MetadataValue:
+    """A page of the version store, or the command that shows the commit where there is none."""
+    return dg.MetadataValue.url(link) if link.startswith(("http://", "https://")) else dg.MetadataValue.md(f"`{link}`")
 
 
 def _cell(cell: Cell) -> str:

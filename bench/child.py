@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from bench.case import work_of
 from bench.cases import CASES
 from bench.generate import inputs
 
@@ -26,11 +27,13 @@ def main(cache: str, factor: str, case_name: str, variant_name: str) -> None:
     case = next(case for case in CASES if case.name == case_name)
     variant = next(variant for variant in case.variants if variant.name == variant_name)
     real = inputs(case.inputs, float(factor), Path(cache))
-    variant.run(inputs(case.inputs, WARM_FACTOR, Path(cache)))
-    gc.collect()
-    cpu_s, wall_s = _cpu_s(), time.perf_counter()
-    counts = variant.run(real)
-    wall_s, cpu_s = time.perf_counter() - wall_s, _cpu_s() - cpu_s
+    with work_of(variant, inputs(case.inputs, WARM_FACTOR, Path(cache))) as work:
+        work()
+    with work_of(variant, real) as work:
+        gc.collect()
+        cpu_s, wall_s = _cpu_s(), time.perf_counter()
+        counts = work()
+        wall_s, cpu_s = time.perf_counter() - wall_s, _cpu_s() - cpu_s
     print(json.dumps({"cpu_s": cpu_s, "wall_s": wall_s, "whole_cpu_s": _cpu_s(), "peak_mb": _peak_mb(), "counts": dict(counts)}))
 
 

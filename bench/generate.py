@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import bag_files, mcap_files, mdf_files, sync_files
+from bench import bag_files, lake_files, mcap_files, mdf_files, sync_files
 
 __all__ = ["CACHE", "INPUTS", "inputs"]
 
@@ -26,6 +26,10 @@ CAMERA_S = 25.0
 PROTOBUF_MESSAGES = 100_000
 BAG_S = 60.0
 LONG_DRIVE_H = 10.0
+DRIVES = 1_000_000
+DRIVES_OPENED = 100_000
+SMALL_FILES = 10_000
+SENT_FILES = 1_000  # moto in its own process takes milliseconds for each
 
 
 def _can_database(path: Path, _: float) -> None:
@@ -48,6 +52,11 @@ INPUTS: dict[str, Callable[[Path, float], None]] = {
     "drive_20hz": lambda path, factor: sync_files.write_drive(path, factor, 20),
     "drive_100hz": lambda path, factor: sync_files.write_drive(path, factor, 100),
     "drive_long": lambda path, factor: sync_files.write_drive(path, LONG_DRIVE_H * factor, 20),
+    "drives_many": lambda path, factor: lake_files.write_lake(path, int(DRIVES * factor)),
+    "drives_few": lambda path, factor: lake_files.write_lake(path, max(1, int(DRIVES * factor) // 1000)),
+    "drives_opened": lambda path, factor: lake_files.write_lake(path, int(DRIVES_OPENED * factor)),
+    "small_files": lambda path, factor: lake_files.write_order(path, int(SMALL_FILES * factor)),
+    "sent_files": lambda path, factor: lake_files.write_order(path, int(SENT_FILES * factor)),
 }
 
 
@@ -80,9 +89,9 @@ def inputs(names: Iterable[str], factor: float, cache: Path = CACHE) -> dict[str
 
 def _generation() -> str:
     """A digest of what writes the inputs."""
-    digest = hashlib.sha256()
-    for source in (__file__, bag_files.__file__, mcap_files.__file__, mdf_files.__file__, sync_files.__file__):
-        digest.update(Path(source).read_bytes())
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for module in (bag_files, lake_files, mcap_files, mdf_files, sync_files):
+        digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
 

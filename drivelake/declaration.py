@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from drivelake.errors import DeclarationError
 from drivelake.rig import Alignment, Clock, Rig, Sensor
+from drivelake.storage import Retention, Store
 from drivelake.strict import Strict, nearest
 
 __all__ = [
@@ -27,11 +28,13 @@ __all__ = [
     "Gates",
     "Ingest",
     "Model",
+    "Retention",
     "Rig",
     "Search",
     "SearchRange",
     "Sensor",
     "Split",
+    "Store",
     "Target",
     "Training",
     "load_declaration",
@@ -177,6 +180,8 @@ class Declaration(Strict):
 
     lakehouse: Name
     owner: str = Field(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+)$", description="team:name or an e-mail address")
+    store: Store = Store()
+    retention: Retention = Retention()
     ingest: Ingest = Ingest()
     rigs: dict[Name, Rig] = Field(min_length=1)
     datasets: dict[Name, Dataset] = Field(default_factory=dict)

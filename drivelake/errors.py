@@ -10,7 +10,10 @@
     |   `-- DatasetError           3   a selection or a split that gives nothing to learn from
     |-- StoreError                 4   the version store cannot do what was asked
     |   |-- NotFound               4   no such ref, asset or version
-    |   `-- Conflict               4   two writers, one asset, different bytes
+    |   |-- Conflict               4   two writers, one asset, different bytes
+    |   |-- Denied                 4   credentials are missing, or do not reach so far
+    |   |-- Unavailable            4   a server or the network did not answer, also when asked again
+    |   `-- Withdrawn              4   bytes that an authorised withdrawal took away: ABSENT-AUTHORISED
     |-- VerificationFailed         5   the evidence and the bytes do not agree
     |-- GateClosed                 6   measured values do not meet the declared criteria
     `-- ToolMissing                7   an optional tool is not installed
@@ -23,6 +26,7 @@ __all__ = [
     "Conflict",
     "DatasetError",
     "DeclarationError",
+    "Denied",
     "DrivelakeError",
     "EmptyDrive",
     "GateClosed",
@@ -32,8 +36,10 @@ __all__ = [
     "NotFound",
     "StoreError",
     "ToolMissing",
+    "Unavailable",
     "UnsupportedLog",
     "VerificationFailed",
+    "Withdrawn",
 ]
 
 
@@ -95,6 +101,18 @@ class NotFound(StoreError):
 
 class Conflict(StoreError):
     """Two writers published different bytes for one asset; the message names both."""
+
+
+class Denied(StoreError):
+    """The store refuses these credentials, or there are none; the message names the call."""
+
+
+class Unavailable(StoreError):
+    """A server or the network did not answer, also when asked again; nothing is known to be wrong, run again later."""
+
+
+class Withdrawn(StoreError):
+    """The bytes were taken away with authority; the message reads ABSENT-AUTHORISED and names by whom, when and why."""
 
 
 class VerificationFailed(DrivelakeError):

@@ -5,7 +5,8 @@ Never here: what the versions mean, how they are made, who signs them.
 
     <lake>/lakehouse.yaml   the declaration in force
     <lake>/inbox/           drives as they arrive (unless the declaration names another folder)
-    <lake>/store/           DVC objects and a bare git repository: every asset version
+    <lake>/store/           every asset version: DVC objects and a bare git repository; where the declared store is
+                            shared (a bucket, lakeFS), what this machine keeps of it
     <lake>/evidence/        append-only log of signed statements, and its checkpoint
     <lake>/trust/           public keys and the policy; copy them elsewhere to verify against your own copy
     <lake>/keys/            private keys of this lake's runner, logger and log
@@ -27,22 +28,57 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drivelake.declaration import Declaration, load_declaration, parse_declaration
-from drivelake.errors import NotFound, StoreError, VerificationFailed
+from drivelake.errors import DeclarationError, NotFound, StoreError, VerificationFailed
 from drivelake.manifest import ASSETS, Input, Manifest, Reference, regular_hash
-from drivelake.versions import MANIFEST, VERSION_TRAILER, EmbeddedStore, publish
+from drivelake.versions import (
+    CODE_TRAILER,
+    MANIFEST,
+    RUN_TRAILER,
+    VERSION_TRAILER,
+    VersionStore,
+    create_store,
+    open_store,
+    publish,
+)
+from drivelake.versions.index import VersionIndex
 from drivelake.versions.locks import exclusive
+from drivelake.withdrawal import Withdrawals
 
-__all__ = ["LAKE_ENV", "Lake", "Version", "find_lake"]
+if TYPE_CHECKING:
+    from drivelake.snapshot import Snapshot
+
+__all__ = ["DECLARATION", "LAKE_ENV", "Lake", "Version", "find_lake"]
 
 LAKE_ENV = "DRIVELAKE_LAKE"
 DECLARATION = "lakehouse.yaml"
 LOCK = ".lock"
 # the trailer that publishing leaves on a commit
 PUBLISHED = re.compile(rf"(?P<asset>{'|'.join(ASSETS)})/(?P<partition>[^ ]+) (?P<version>[0-9a-f]{{64}})")
+
+
+class Files(Mapping[str, Path]):
+    """Where each file of a version can be read on this machine; fetched when one is first asked for, not before."""
+
+    def __init__(self, fetch: Callable[[], Mapping[str, Path]]) -> None:
+        self._fetch = fetch
+
+    @cached_property
+    def _here(self) -> Mapping[str, Path]:
+        return self._fetch()
+
+    def __getitem__(self, path: str) -> Path:
+        return self._here[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._here)
+
+    def __len__(self) -> int:
+        return len(self._here)
 
 
 @dataclass(frozen=True)
@@ -104,24 +140,36 @@ class Version:
 
 
 class Lake:
-    """A lake on this machine. Opening reads nothing but the declaration; every read names the ref it reads at."""
+    """A lake as this machine sees it. Opening reads nothing; every read names the ref it reads at."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         if not (self.root / DECLARATION).is_file() or not (self.root / "store").is_dir():
             raise NotFound(f"There is no lake at {self.root}.", next_step="drivelake demo makes one, or name another with --lake")
-        self.store = EmbeddedStore(self.root / "store")
-        self._commits: tuple[str, Mapping[Input, str]] | None = None
 
     @classmethod
-    def create(cls, root: Path, declaration: str) -> Lake:
-        """Make a lake, or open the one that is there; a changed declaration replaces the old one once it is checked."""
-        parse_declaration(declaration, where=str(root / DECLARATION))
-        root.mkdir(parents=True, exist_ok=True)
-        EmbeddedStore.create(root / "store")
-        for room in ("scratch", "evidence", "trust", "inbox"):
-            (root / room).mkdir(exist_ok=True)
+    def create(cls, root: Path, declaration: str, *, storage_namespace: str | None = None) -> Lake:
+        """Make a lake, or open the one that is there; a changed declaration replaces the old one once it is checked.
+
+        Args:
+            root: its folder.
+            declaration: text of its ``lakehouse.yaml``.
+            storage_namespace: lakeFS only: where a new repository keeps its objects.
+
+        Raises:
+            DeclarationError: the text cannot be used, or declares another store than the lake has.
+        """
         target = root / DECLARATION
+        declared = parse_declaration(declaration, where=str(target)).store
+        if target.is_file() and (now := load_declaration(target).store) != declared:
+            raise DeclarationError(
+                f"{target} keeps its versions in {now.describe()}; the new declaration says {declared.describe()}.",
+                next_step="drivelake migrate moves a lake to another store, digests unchanged",
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        create_store(declared, root / "store", storage_namespace=storage_namespace)
+        for room in ("store", "scratch", "evidence", "trust", "inbox"):
+            (root / room).mkdir(exist_ok=True)
         if not target.is_file() or target.read_text(encoding="utf-8") != declaration:
             fresh = root / f".{DECLARATION}.{secrets.token_hex(4)}"
             fresh.write_text(declaration, encoding="utf-8")
@@ -132,6 +180,11 @@ class Lake:
     def declaration(self) -> Declaration:
         """The declaration in force when it was first asked for."""
         return load_declaration(self.root / DECLARATION)
+
+    @cached_property
+    def store(self) -> VersionStore:
+        """The declared version store, opened when it is first asked for."""
+        return open_store(self.declaration.store, self.root / "store")
 
     @property
     def inbox(self) -> Path:
@@ -164,7 +217,7 @@ class Lake:
     def heads(self, asset: str, ref: str = "main") -> list[Version]:
         """All partitions of an asset at ``ref``, sorted by key."""
         commit = self.store.resolve(ref)
-        return [self._read(commit, f"{asset}/{p}") for p in self.partitions(asset, commit)]
+        return [self._parse(commit, f"{asset}/{p}", raw) for p, raw in self.store.read_each(commit, asset, MANIFEST)]
 
     def version(self, named: Input) -> Version:
         """A version by its digest, wherever in the history it stands.
@@ -173,8 +226,12 @@ class Lake:
             NotFound: no commit published it.
             VerificationFailed: the manifest found there has another digest.
         """
-        path = f"{named.asset}/{named.partition}"
-        commit = self.commits().get(named)
+        path, main = f"{named.asset}/{named.partition}", self.store.resolve("main")
+        if MANIFEST in self.store.list(main, path):  # nearly always: then the history need not be read
+            newest = self._read(main, path)
+            if newest.digest == named.version:
+                return newest
+        commit = self.index.find(path, named.version)
         if commit is None:
             raise NotFound(f"No commit published {path} {named.version[:12]}.", next_step="fetch the store's full history")
         found = self._read(commit, path)
@@ -185,25 +242,51 @@ class Lake:
             )
         return found
 
-    def commits(self) -> Mapping[Input, str]:
-        """The commit of every version ever published, newest first; read once a state of main.
+    def published(self) -> Iterator[Input]:
+        """Every version that main ever held, newest first, once each; the history is read as far as one asks.
 
         A commit's message only says where to look; what is found there is judged by its own digest.
         """
-        main = self.store.resolve("main")
-        if self._commits is None or self._commits[0] != main:
-            found: dict[Input, str] = {}
-            for entry in self.store.history(main):
-                named = PUBLISHED.fullmatch(entry.metadata.get(VERSION_TRAILER, ""))
-                if named:
-                    found.setdefault(Input.model_validate(named.groupdict()), entry.commit)
-            self._commits = (main, found)
-        return self._commits[1]
+        seen: set[str] = set()
+        for entry in self.store.history("main"):
+            said = entry.metadata.get(VERSION_TRAILER, "")
+            named = PUBLISHED.fullmatch(said)
+            if named and said not in seen:
+                seen.add(said)
+                yield Input.model_validate(named.groupdict())
+
+    @cached_property
+    def index(self) -> VersionIndex:
+        """Which commit published which version, remembered beside the store."""
+        return VersionIndex(self.root / "store" / "index.sqlite", self.store)
+
+    @cached_property
+    def withdrawals(self) -> Withdrawals:
+        """The drives whose bytes were taken away with authority."""
+        return Withdrawals(self.store)
+
+    def open(self, ref: str = "main") -> Snapshot:
+        """The lake as it stands at a branch, a tag or a commit, as tables: for SQL, DuckDB and Arrow.
+
+        Raises:
+            NotFound: the ref resolves to nothing.
+        """
+        from drivelake.snapshot import Snapshot  # Arrow and DuckDB take half a second, which publishing can do without
+
+        return Snapshot(self, ref)
 
     def publish(
-        self, manifest: Manifest, folder: Path, *, base: str, run_id: str, on_step: Callable[[str], None]
+        self, manifest: Manifest, folder: Path, *, base: str, run_id: str, code: str, on_step: Callable[[str], None]
     ) -> tuple[Version, bool]:
         """Make a signed version visible at main in one atomic merge; the same version again changes nothing.
+
+        Args:
+            manifest: what it is.
+            folder: its files; given away.
+            base: the commit of main at which its inputs were read.
+            run_id: who published it; in the commit's metadata, like ``code``.
+            code: digest of the sources that made it.
+            on_step: hears each step's name after it happened.
 
         Raises:
             Conflict: another version of it was published since ``base``, the commit its inputs were read at.
@@ -218,18 +301,24 @@ class Lake:
             folder,
             manifest.canonical(),
             message=f"{manifest.name}: version {manifest.version[:12]}",
-            metadata={"Drivelake-Run": run_id},
+            metadata={RUN_TRAILER: run_id, CODE_TRAILER: code},
             base=base,
             on_step=on_step,
         )
         return self._read(commit, manifest.name), new
 
     def _read(self, ref: str, path: str) -> Version:
-        raw = self.store.read(ref, path, MANIFEST)
+        return self._parse(ref, path, self.store.read(ref, path, MANIFEST))
+
+    def _parse(self, ref: str, path: str, raw: bytes) -> Version:
         manifest = Manifest.parse(raw, where=f"{path}/{MANIFEST} at {ref[:12]}")
         if manifest.name != path:
             raise VerificationFailed(f"{path}/{MANIFEST} speaks of {manifest.name}.", next_step="restore the store from a copy")
-        return Version(manifest=manifest, commit=ref, files=self.store.files(ref, path))
+        return Version(manifest=manifest, commit=ref, files=Files(partial(self._files, ref, manifest)))
+
+    def _files(self, ref: str, manifest: Manifest) -> Mapping[str, Path]:
+        self.withdrawals.refuse(manifest.asset, manifest.partition, manifest.version)
+        return self.store.files(ref, manifest.name)
 
     def locate(self, reference: Reference) -> Path:
         """Where a registered log stands on this machine."""

@@ -9,15 +9,28 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
 import stat
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, get_args
 
 import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from drivelake.errors import InputError, VerificationFailed
 
@@ -45,6 +58,7 @@ ASSETS: tuple[Asset, ...] = get_args(Asset)
 
 PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=-]{0,119}")
 CHUNK_BYTES = 1 << 20
+HASHING = 4  # threads; hashing lets go of the interpreter's lock
 SAFE_INTEGER = 2**53 - 1  # beyond it a double does not hold every integer
 
 
@@ -83,13 +97,29 @@ class FileEntry(BaseModel):
 
 
 class Reference(FileEntry):
-    """A log too large to copy: registered where it is, verified on every read.
+    """A log too large to copy, or in a bucket already: registered where it is, verified on every read.
 
     ``uri`` is ``inbox:<drive>/<file>`` for a file of the lake's inbox, so that neither the place of the lake nor the
-    machine counts; it is resolved by ``Lake.locate``.
+    machine counts, or ``s3://bucket/key``. See drivelake.references.
+
+    ``version_id`` and ``etag`` are what the bucket said of the object, and None for the inbox; None is not written, so that
+    manifests from before there were such fields keep their digests.
     """
 
-    uri: str = Field(pattern=r"^inbox:.+$")
+    uri: str = Field(pattern=r"^(inbox:.+|s3://[^/]+/.+)$")
+    version_id: str | None = Field(default=None, min_length=1)
+    etag: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _of_its_place(self) -> Reference:
+        if self.uri.startswith("s3://") != (self.etag is not None) or (self.version_id and not self.etag):
+            raise ValueError("an object on S3 is registered with its ETag, and only such an object")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        written: dict[str, JsonValue] = dump(self)
+        return {key: value for key, value in written.items() if value is not None}
 
 
 class Input(BaseModel):
@@ -184,8 +214,12 @@ def check_partition(key: str) -> str:
 
 def hash_file(path: Path) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a file, read once in blocks of 1 MiB."""
+    return _hashed(str(path))
+
+
+def _hashed(path: str) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as handle:
+    with open(path, "rb", buffering=0) as handle:  # noqa: PTH123 - as in hash_folder
         while block := handle.read(CHUNK_BYTES):
             digest.update(block)
             size += len(block)
@@ -204,12 +238,29 @@ def regular_hash(path: Path) -> tuple[int, str]:
 
 
 def hash_folder(folder: Path) -> tuple[FileEntry, ...]:
-    """Every file below ``folder``, sorted by path."""
-    entries = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        size, digest = hash_file(path)
-        entries.append(FileEntry(path=path.relative_to(folder).as_posix(), bytes=size, sha256=digest))
-    return tuple(sorted(entries, key=lambda e: e.path))
+    """Every file below ``folder``, sorted by path; a link to a file is read, one to a folder is not followed.
+
+    Raises:
+        OSError: a file or a folder cannot be read.
+    """
+    found: dict[str, str] = {}
+    for parent, _, names in os.walk(folder, onerror=_raise):
+        below = "" if parent == str(folder) else f"{parent[len(str(folder)) + 1 :]}/"
+        # A Path for each of 10,000 files takes longer than reading them.
+        found |= {f"{below}{name}": path for name in names if os.path.isfile(path := f"{parent}/{name}")}  # noqa: PTH113
+    ordered = sorted(found)
+    with ThreadPoolExecutor(HASHING) as pool:  # a share each and not a task a file, which costs more than a small file
+        shares = pool.map(lambda start: [_hashed(found[relpath]) for relpath in ordered[start::HASHING]], range(HASHING))
+        hashed = {
+            relpath: made
+            for start, share in enumerate(shares)
+            for relpath, made in zip(ordered[start::HASHING], share, strict=True)
+        }
+    return tuple(FileEntry(path=relpath, bytes=hashed[relpath][0], sha256=hashed[relpath][1]) for relpath in ordered)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def merkle_root(leaves: Iterable[bytes]) -> bytes:

@@ -108,8 +108,8 @@ class Run:
 class Notary(Protocol):
     """Signs statements and keeps the append-only log of them; idempotent for one version."""
 
-    def attest(self, manifest: Manifest, made: Made, run: Run) -> None:
-        """Log the signed statements about this version, unless they are logged already."""
+    def attest(self, manifest: Manifest, made: Made, run: Run) -> str:
+        """Log the signed statements about this version, unless they are logged already; gives the code that they name."""
 
 
 class Stage(ABC):
@@ -182,9 +182,9 @@ def materialise(
             facts=made.facts,
         )
         on_step("hashed")
-        notary.attest(manifest, made, run)
+        code = notary.attest(manifest, made, run)
         on_step("logged")
-        version, new = lake.publish(manifest, out, base=base, run_id=run.id, on_step=on_step)
+        version, new = lake.publish(manifest, out, base=base, run_id=run.id, code=code, on_step=on_step)
         stage.published(lake, version, made)
     on_step("cleaned")
     return Published(version=version, new=new, decisions=made.decisions)

@@ -16,4 +16,4 @@ resolve() {
     mv "$out.new" "$out"
 }
 resolve requirements/run.txt "Every package of a running lake, pinned."
-resolve requirements/dev.txt "requirements/run.txt plus the checks, the tests and the extras snapdragon and viewer, pinned." --extra dev --extra snapdragon --extra viewer
+resolve requirements/dev.txt "requirements/run.txt plus the checks, the tests and the extras snapdragon, viewer and legacy, pinned." --extra dev --extra snapdragon --extra viewer --extra legacy

@@ -9,6 +9,8 @@ import pytest
 from drivelake.versions.locks import exclusive
 from tests.support import small_declaration
 
+pytest_plugins = ["tests.servers.s3"]
+
 os.environ["DVC_NO_ANALYTICS"] = "1"
 os.environ.pop("DRIVELAKE_LAKE", None)
 os.environ.pop("DAGSTER_HOME", None)

@@ -14,6 +14,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 MAKE = [c for c in COMMANDS if c.startswith("make")]
+TAG = "sop-2026"
 ASKED = [c for c in COMMANDS if c.startswith(".venv/bin/drivelake")]
 
 
@@ -30,12 +31,18 @@ def test_make_knows_what_to_do(command):
 
 
 @pytest.mark.parametrize("command", ASKED)
-def test_drivelake_answers(chain, command, tmp_path):
+def test_drivelake_answers(chain, command, tmp_path, request):
     words = [w.replace("lake/inbox", str(chain.inbox)) for w in shlex.split(command)[1:]]
+    lake, place = chain, tmp_path / "here"
+    place.mkdir()
+    if TAG in words:  # a tag is made by one of the commands; the others find it
+        lake = request.getfixturevalue("chain_copy")
+        if words[0] != "tag":
+            lake.store.tag(TAG, "main")
     code = "from drivelake.cli import main; main()"
-    environment = {**os.environ, "DRIVELAKE_LAKE": str(chain.root)}
+    environment = {**os.environ, "DRIVELAKE_LAKE": str(lake.root)}
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=place, env=environment
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout

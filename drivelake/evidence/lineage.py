@@ -43,7 +43,7 @@ def find_version(lake: Lake, named: str | None) -> Version:
     if Path(named).is_file():
         return _holder(lake, Path(named))
     if len(named) >= PREFIX_MIN:
-        found = [published for published in lake.commits() if published.version.startswith(named)]
+        found = [published for published in lake.published() if published.version.startswith(named)]
         if len(found) == 1:
             return lake.version(found[0])
         if found:
@@ -120,7 +120,7 @@ def _left_out(manifest: Manifest, drive: str | None) -> str | None:
 def _newest_artefact(lake: Lake) -> Version:
     """The artefact whose head was published last; the order of commits only says which to name first."""
     heads = {v.as_input(): v for v in lake.heads("soc_artefacts")}
-    for published in lake.commits():
+    for published in lake.published():
         if published in heads:
             return heads[published]
     raise NotFound("The lake holds no artefact yet.", next_step="make demo, or materialise soc_artefacts in the UI")
@@ -129,7 +129,7 @@ def _newest_artefact(lake: Lake) -> Version:
 def _holder(lake: Lake, path: Path) -> Version:
     """The artefact that holds these very bytes, now or ever; name and place of the file do not count."""
     _, digest = hash_file(path)
-    for published in lake.commits():
+    for published in lake.published():
         if published.asset == "soc_artefacts":
             version = lake.version(published)
             if any(entry.sha256 == digest for entry in version.manifest.files):

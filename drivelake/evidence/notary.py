@@ -70,8 +70,8 @@ class LakeNotary:
         """Finish what a kill in the middle of an append left behind."""
         self._log.append(())
 
-    def attest(self, manifest: Manifest, made: Made, run: Run) -> None:
-        """Log provenance, the inventory of raw logs, and each gate's decision."""
+    def attest(self, manifest: Manifest, made: Made, run: Run) -> str:
+        """Log provenance, the inventory of raw logs, and each gate's decision; gives the digest of the sources."""
         extra = [Subject.of(e.path, e.sha256) for e in manifest.files] if made.name_files else []
         finished = dt.datetime.now(dt.UTC)
         wanted = [
@@ -90,6 +90,7 @@ class LakeNotary:
         fresh = [sign(statement, self._signers[role]) for role, statement in wanted if not self._said(statement)]
         if fresh:
             self._log.append(fresh)
+        return code_state().source_sha256
 
     def _said(self, statement: Statement) -> bool:
         about = self._log.about(statement.subject[0].digest.sha256)

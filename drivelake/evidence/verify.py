@@ -95,7 +95,7 @@ def verify(
         result.problems.append(Problem("evidence log", error.message))
         return result
     others = {"artefact": (), "main": (walk.heads, walk.unpublished), "history": (walk.heads, walk.unpublished, walk.history)}
-    walk.git()
+    walk.described()
     walk.down(artefact)
     for look in others[scope]:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +24,8 @@ from drivelake.evidence.statements import Approval, Inventory, Provenance, State
 from drivelake.gates import decide
 from drivelake.lake import Lake, Version
 from drivelake.logs import is_log
-from drivelake.manifest import ASSETS, FileEntry, hash_file, regular_hash
+from drivelake.manifest import ASSETS, FileEntry, regular_hash
+from drivelake.references import rehash, stands_at
 
 __all__ = ["Problem", "Statements", "Walk"]
 
@@ -65,19 +67,20 @@ class Walk:
             where = where.relative_to(self.lake.root)
         self.problems.append(Problem(str(where), what))
 
-    def git(self) -> None:
-        """Every git object that main reaches hashes to its name, main's ref is as git writes it, and nothing else is in it."""
+    def described(self) -> None:
+        """All that describes versions in the store holds what its name says, and nothing else is in it."""
         ref = self.lake.root / "store" / "repo.git" / "refs" / "heads" / "main"
         if ref.exists() and ref.read_bytes() != f"{self.commit}\n".encode():
             self.problem(ref, f"is not the line {self.commit[:12]} that git writes")
+        where = "store/repo.git" if ref.exists() else self.lake.declaration.store.describe()
         try:
-            self.lake.store.check_git()
+            self.lake.store.check(self.commit)
             strangers = self.lake.store.strangers(self.commit)
         except StoreError as error:
-            self.problem("store/repo.git", error.message)
+            self.problem(where, error.message)
             return
         for path in strangers:
-            self.problem("store/repo.git", f"main holds {path}, which no step puts there")
+            self.problem(where, f"main holds {path}, which no step puts there")
 
     def heads(self) -> None:
         """Every version at main; what cannot be read is a problem, not a stop."""
@@ -90,7 +93,7 @@ class Walk:
 
     def history(self) -> None:
         """Every version that main's history ever published."""
-        for named in self.lake.commits():
+        for named in self.lake.published():
             try:
                 self.down(self.lake.version(named))
             except DrivelakeError as error:
@@ -143,25 +146,36 @@ class Walk:
         """Every file is there, has its digest, and no other file is."""
         before = len(self.problems)
         entries = {entry.path: entry for entry in version.manifest.files}
-        for path in sorted(set(version.files) - set(entries)):
+        try:
+            names = set(version.files)  # the first look fetches what is not on this machine
+        except StoreError as error:
+            self.problem(version.name, error.message)
+            self.damaged.add(version.digest)
+            return
+        for path in sorted(names - set(entries)):
             self.problem(version.files[path], f"stands in {version.name} as {path}, which its manifest does not name")
         for path, entry in entries.items():
             found = version.files.get(path)
             if found is None:
                 self.problem(f"{version.name}/{path}", "is missing")
             else:
-                self.hash(found, entry, f"{version.name}/{path}", regular_hash)
+                self.hash(found, entry, f"{version.name}/{path}", partial(regular_hash, found))
         for reference in version.manifest.references:
-            self.hash(self.lake.locate(reference), reference, f"{version.name}/{reference.path}", hash_file)
+            inbox, endpoint = self.lake.inbox, self.lake.declaration.store.s3_endpoint
+            digest_of = partial(rehash, reference, inbox, endpoint)
+            self.hash(stands_at(reference, inbox), reference, f"{version.name}/{reference.path}", digest_of)
         if len(self.problems) > before:
             self.damaged.add(version.digest)
 
-    def hash(self, found: Path, entry: FileEntry, name: str, digest_of: Callable[[Path], tuple[int, str]]) -> None:
+    def hash(self, found: Path | str, entry: FileEntry, name: str, digest_of: Callable[[], tuple[int, str]]) -> None:
         """One file against its entry."""
         try:
-            size, digest = digest_of(found)
+            size, digest = digest_of()
         except OSError as error:
             self.problem(found, f"({name}) {error.strerror}")
+            return
+        except DrivelakeError as error:  # a log in a bucket: gone, replaced, or nobody answers
+            self.problem(found, f"({name}) {error.message}")
             return
         self.files += 1
         self.bytes += size

@@ -8,32 +8,52 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from drivelake.catalogue import Catalogue, drive_files, signature
 from drivelake.declaration import Ingest, matches
-from drivelake.errors import EmptyDrive, InputError, LogDamaged
+from drivelake.errors import EmptyDrive, InputError
+from drivelake.hashing import Ledger, hash_files
 from drivelake.lake import Lake, Version
 from drivelake.logs import LOG_SUFFIXES, Caps, LogReport, in_readers, is_log, write_signals
 from drivelake.manifest import CHUNK_BYTES, Reference, hash_file
+from drivelake.references import INBOX, bring, register
 from drivelake.stage import Made, Progress, Recipe, Stage
 
 __all__ = ["RAW_LOGS", "SIGNALS", "RawLogs", "Signals", "log_paths"]
 
 SIDECAR = "drive.yaml"
+LEDGER = "hashes.sqlite"  # beside the catalogue: digests of large logs of the inbox
 READERS = ("asammdf", "cantools", "deflate", "lz4", "mcap", "numba", "numpy", "pyarrow", "rosbags", "zstandard")
 
 
 class Sidecar(BaseModel):
-    """``drive.yaml``: what a person or a campaign tool knows of a drive."""
+    """``drive.yaml``: what a person or a campaign tool knows of a drive.
+
+    ``logs`` names files of the drive that are in a bucket already; the last part of a key is the file's name in the drive.
+    They are registered where they are when the drive lands. An object replaced later is not noticed by looking at the inbox:
+    write ``drive.yaml`` anew (its time of modification counts) to land the drive again.
+    """
 
     model_config = ConfigDict(extra="forbid")
     vehicle: str = ""
     tags: dict[str, str | int | float | bool] = {}
+    logs: tuple[Annotated[str, Field(pattern=r"^s3://[^/]+/(.*/)?[^/.][^/]*$")], ...] = ()
+
+    def remote(self) -> dict[str, str]:
+        """URI by name."""
+        return {uri.rpartition("/")[2]: uri for uri in self.logs}
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Sidecar:
+        if len(self.remote()) < len(self.logs):
+            raise ValueError(f"{len(self.logs)} logs have {len(self.remote())} different names; each needs its own")
+        return self
 
 
 class RawLogs(Stage):
@@ -65,32 +85,10 @@ class RawLogs(Stage):
         ingest = lake.declaration.ingest
         folder = lake.drive_folder(partition)
         before = signature(folder)
-        files = drive_files(folder)
-        if not any(is_log(path) for path in files):
-            raise EmptyDrive(
-                f"Drive {partition!r} holds {len(files)} file(s) and no log ({', '.join(sorted(LOG_SUFFIXES))}).",
-                next_step=f"put its logs into {folder}, or remove the folder",
-            )
-        references: list[Reference] = []
-        paths: dict[str, Path] = {}
-        for path in files:
-            name = path.relative_to(folder).as_posix()
-            paths[name] = path
-            try:
-                if path.stat().st_size > ingest.copy_up_to_mb * 1e6:
-                    size, digest = hash_file(path)
-                    references.append(Reference(path=f"logs/{name}", bytes=size, sha256=digest, uri=f"inbox:{partition}/{name}"))
-                else:
-                    paths[name] = out / "logs" / name
-                    _copy(path, paths[name])
-            except OSError as error:
-                raise InputError(f"{path} cannot be read: {error}.", next_step="check its rights and the disk") from None
-        logs = sorted(name for name in paths if is_log(Path(name)))
-        try:
-            reports = in_readers(logs, lambda reader, name: reader.inspect(paths[name], name=name), _caps(ingest))
-        except OSError as error:
-            raise InputError(f"{error.filename} cannot be read: {error.strerror}.", next_step="check the disk") from None
         sidecar = _sidecar(folder / SIDECAR)
+        with lake.scratch(f"landing-{partition}") as scratch:
+            paths, references = _land(lake, partition, sidecar, out, scratch)
+            reports = _inspect(paths, ingest)
         if signature(folder) != before:
             raise InputError(
                 f"Drive {partition!r} changed while it was read.",
@@ -103,8 +101,9 @@ class RawLogs(Stage):
         for name, reason in salvaged.items():
             progress(f"salvaged {name}: {reason}")
         _write_health(out, reports, quarantined, salvaged)
-        facts = {"logs": len(reports), "quarantined": quarantined, "salvaged": salvaged, **sidecar}
-        return Made(facts=facts, references=tuple(references), note=before)
+        known = {"vehicle": sidecar.vehicle, "tags": {k: str(v) for k, v in sorted(sidecar.tags.items())}}
+        facts = {"logs": len(reports), "quarantined": quarantined, "salvaged": salvaged, **known}
+        return Made(facts=facts, references=references, note=before)
 
     def published(self, lake: Lake, version: Version, made: Made) -> None:
         """Remember which state of the inbox this version is, so that an unchanged drive is not read again."""
@@ -154,11 +153,62 @@ class Signals(Stage):
         )
 
 
+def _land(lake: Lake, drive: str, sidecar: Sidecar, out: Path, scratch: Path) -> tuple[dict[str, Path], tuple[Reference, ...]]:
+    """A readable path of every file by its name in the drive, and those that are registered where they are.
+
+    Up to the declared size a file of the inbox is copied to ``out``; what is in a bucket is read once, into ``scratch``.
+    """
+    folder = lake.drive_folder(drive)
+    files = {path.relative_to(folder).as_posix(): path for path in drive_files(folder)}
+    remote = sidecar.remote()
+    if twice := sorted(files.keys() & remote.keys()):
+        raise InputError(
+            f"{twice[0]} stands in {folder} and is named by {SIDECAR} as {remote[twice[0]]} too.",
+            next_step="remove one of the two",
+        )
+    if not any(is_log(Path(name)) for name in (*files, *remote)):
+        raise EmptyDrive(
+            f"Drive {drive!r} holds {len(files) + len(remote)} file(s) and no log ({', '.join(sorted(LOG_SUFFIXES))}).",
+            next_step=f"put its logs into {folder}, name them under `logs` in its {SIDECAR}, or remove the folder",
+        )
+    large: dict[str, Path] = {}
+    paths = dict(files)
+    for name, path in files.items():
+        try:
+            if path.stat().st_size > lake.declaration.ingest.copy_up_to_mb * 1e6:
+                large[f"{INBOX}{drive}/{name}"] = path
+            else:
+                paths[name] = out / "logs" / name
+                _copy(path, paths[name])
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error}.", next_step="check its rights and the disk") from None
+    references = [
+        Reference(path=f"logs/{uri.removeprefix(f'{INBOX}{drive}/')}", bytes=size, sha256=sha256, uri=uri)
+        for uri, (size, sha256) in hash_files(large, Ledger(lake.root / LEDGER)).items()
+    ]
+    for name, uri in remote.items():
+        paths[name] = scratch / name
+        references.append(register(uri, lake.declaration.store.s3_endpoint, f"logs/{name}", paths[name]))
+    return paths, tuple(sorted(references, key=lambda each: each.path))
+
+
+def _inspect(paths: Mapping[str, Path], ingest: Ingest) -> list[LogReport]:
+    """A health report a log, by name."""
+    logs = sorted(name for name in paths if is_log(Path(name)))
+    try:
+        return in_readers(logs, lambda reader, name: reader.inspect(paths[name], name=name), _caps(ingest))
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}.", next_step="check the disk") from None
+
+
 def log_paths(lake: Lake, raw: Version, view: Path) -> dict[str, Path]:
-    """Readable path of every file of a drive by its name in it; registered logs are hashed before they are read.
+    """Readable path of every file of a drive by its name in it; each byte of a registered log is compared before it is read.
+
+    Logs in a bucket are fetched into ``view``.
 
     Raises:
         LogDamaged: a registered log is gone or has other bytes than when it landed.
+        Denied, Unavailable: the bucket of a log refuses, or does not answer.
     """
     folder = raw.view(view) / "logs"
     paths = {
@@ -166,17 +216,8 @@ def log_paths(lake: Lake, raw: Version, view: Path) -> dict[str, Path]:
         for entry in raw.manifest.files
         if entry.path.startswith("logs/")
     }
-    for reference in raw.manifest.references:
-        path = lake.locate(reference)
-        found = hash_file(path) if path.is_file() else (0, "nothing")
-        if found != (reference.bytes, reference.sha256):
-            raise LogDamaged(
-                f"{path} was registered with {reference.bytes} bytes, SHA-256 {reference.sha256[:12]}; "
-                f"found {found[0]} bytes, {found[1][:12]}.",
-                next_step="put the recorded file back, or ingest the drive again",
-            )
-        paths[reference.path.removeprefix("logs/")] = path
-    return paths
+    registered = bring(raw.manifest.references, lake.inbox, lake.declaration.store.s3_endpoint, view / "registered")
+    return paths | {path.removeprefix("logs/"): found for path, found in registered.items()}
 
 
 def _reading(ingest: Ingest) -> dict[str, float]:
@@ -214,18 +255,18 @@ def _copy(source: Path, target: Path) -> None:
         raise InputError(f"{target} does not hold the bytes read from {source}.", next_step="check the disk")
 
 
-def _sidecar(path: Path) -> dict[str, JsonValue]:
-    """Vehicle and tags of ``drive.yaml``; a drive without one has none."""
+def _sidecar(path: Path) -> Sidecar:
+    """What ``drive.yaml`` says; a drive without one has nothing said of it."""
     if not path.is_file():
-        return {"vehicle": "", "tags": {}}
+        return Sidecar()
     try:
-        found = Sidecar.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        return Sidecar.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: expected `vehicle` and `tags` of one value each: {reason}.", next_step="correct or remove it"
+            f"{path}: expected `vehicle`, `tags` of one value each and `logs` as s3://bucket/key: {reason}.",
+            next_step="correct or remove it",
         ) from None
-    return {"vehicle": found.vehicle, "tags": {k: str(v) for k, v in sorted(found.tags.items())}}
 
 
 def _texts(value: JsonValue) -> dict[str, str]:

@@ -1,18 +1,22 @@
 """Git's objects as bytes: reading with verification, parsing, writing. Belongs here: commits, trees and blobs, one at a time.
 
-Never here: refs, walking, merging, what a path in a tree means.
+Never here: refs, walking, merging, what a path in a tree means, how a bucket is spoken to (``gitbucket``).
 
 Loose objects are read here and not by libgit2: 1.9.7 loops for ever on one that is cut short (libgit2 issue 7342), and a
 store must fail on damage, by the name of the file. For the same reason objects are written as bytes, without libgit2
 reading those they point at. The format is the one of git's documentation, gitformat-pack and hash-object.
+
+Beside a bucket the repository is this machine's cache of it: what is missing or damaged here is fetched, compared with its
+hash and kept, and what is written here is sent by ``send``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +25,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from drivelake.errors import StoreError
+from drivelake.versions.gitbucket import GitBucket
 
 __all__ = ["BLOB", "TREE", "Commit", "Entry", "GitObjects"]
 
@@ -32,29 +37,43 @@ KINDS = {"commit": ObjectType.COMMIT, "tree": ObjectType.TREE, "blob": ObjectTyp
 AUTHOR = "drivelake <store@drivelake.invalid>"
 DIGEST_BYTES = 20
 CHUNK_BYTES = 1 << 20
-# A read at a path meets the root, the asset and the version; an asset with 100,000 partitions is worth keeping parsed.
-TREES_KEPT = 8
+# A read at a path meets the root, the asset, the shard and the version; a walk meets them once a commit.
+TREES_KEPT, COMMITS_KEPT = 32, 4096
 
 
 class Commit(NamedTuple):
-    """A commit; ``time_s`` is its committer's, seconds since 1970 UTC."""
+    """A commit.
+
+    Attributes:
+        id: its own.
+        tree: what it holds.
+        parents: what it follows.
+        time_s: its author's, seconds since 1970 UTC; of our commits when they were made, never before a parent.
+        order: its committer's time; of our commits always greater than a parent's, so that it puts them in order whatever
+            the clocks said.
+        message: as written.
+    """
 
     id: str
     tree: str
     parents: tuple[str, ...]
     time_s: int
+    order: int
     message: str
 
 
 class GitObjects:
-    """The objects of the repository in the folder ``repository``."""
+    """The objects of the repository in the folder ``repository``; with ``remote``, of the bucket that it caches."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, remote: GitBucket | None = None) -> None:
         pygit2.settings.enable_fsync_gitdir()  # an object's file and its folder are synced before write() returns
         self._folder = repository
         self._git = pygit2.Repository(str(repository))
+        self._remote = remote
         # tree(oid): what a tree holds by name. Content never changes under its id, so remembering it is always right.
-        self.tree = lru_cache(TREES_KEPT)(self._tree)
+        self.tree = lru_cache(TREES_KEPT)(self.read_tree)
+        # commit(oid): a commit, parsed.
+        self.commit = lru_cache(COMMITS_KEPT)(self._commit)
 
     def file(self, oid: str) -> Path:
         """Where the object is if it stands alone, and not in a pack."""
@@ -64,8 +83,17 @@ class GitObjects:
         """Kind and content of an object, after its hash was compared with its name.
 
         Raises:
-            StoreError: missing or damaged; names the file.
+            StoreError: missing or damaged, also on the bucket if there is one; names the file.
         """
+        try:
+            return self._read(oid)
+        except StoreError:
+            if self._remote is None:
+                raise
+        self._keep(oid, self._remote.get(oid))
+        return self._read(oid)
+
+    def _read(self, oid: str) -> tuple[str, bytes]:
         file = self.file(oid)
         try:
             raw = zlib.decompress(file.read_bytes())
@@ -117,11 +145,11 @@ class GitObjects:
         """Bytes of a file."""
         return self._read_as(oid, "blob")
 
-    def _tree(self, oid: str) -> Mapping[str, Entry]:
+    def read_tree(self, oid: str) -> Mapping[str, Entry]:
+        """As ``tree``, not remembered: for one of very many that are read once."""
         return _parse_tree(self._read_as(oid, "tree"))
 
-    def commit(self, oid: str) -> Commit:
-        """A commit, parsed."""
+    def _commit(self, oid: str) -> Commit:
         return _parse_commit(oid, self._read_as(oid, "commit"))
 
     def children(self, oid: str) -> list[str]:
@@ -148,18 +176,60 @@ class GitObjects:
         ordered.sort(key=lambda entry: entry[0] + b"/" if entry[2] == TREE else entry[0])
         return self._write("tree", b"".join(b"%o %b\0%b" % (mode, name, bytes.fromhex(oid)) for name, oid, mode in ordered))
 
-    def write_commit(self, tree: str, parents: Sequence[str], message: str, time_s: int) -> str:
-        """Store a commit; gives its id."""
+    def write_commit(self, tree: str, parents: Sequence[str], message: str, time_s: int, order: int) -> str:
+        """Store a commit; gives its id. See ``Commit`` for ``time_s`` and ``order``."""
         links = "".join([f"tree {tree}\n", *(f"parent {parent}\n" for parent in parents)])
-        people = "".join(f"{role} {AUTHOR} {time_s} +0000\n" for role in ("author", "committer"))
+        people = f"author {AUTHOR} {time_s} +0000\ncommitter {AUTHOR} {order} +0000\n"
         return self._write("commit", f"{links}{people}\n{message}\n".encode())
 
     def _write(self, kind: str, content: bytes) -> str:
         try:
-            return str(self._git.write(KINDS[kind], content))
-        except pygit2.GitError as error:
+            oid = str(self._git.write(KINDS[kind], content))
+        except (pygit2.GitError, OSError) as error:
             raise StoreError(
                 f"A git {kind} could not be written: {error}.", next_step="check the disk's space and rights"
+            ) from error
+        if self._remote is not None:
+            self._remote.note(oid, kind)
+        return oid
+
+    # --- the bucket
+
+    def held(self, oid: str) -> bool:
+        """Whether the object is on this machine, alone or in a pack; its bytes are not compared."""
+        return self.file(oid).exists() or oid in self._git
+
+    def fetch(self, oids: Iterable[str]) -> int:
+        """Get those that are not on this machine from the bucket, many at once; gives how many. Without a bucket: none."""
+        if self._remote is None:
+            return 0
+        missing = [oid for oid in dict.fromkeys(oids) if not self.held(oid)]
+        for oid, raw in self._remote.get_each(missing):
+            self._keep(oid, raw)
+        return len(missing)
+
+    def send(self, commit: str) -> None:
+        """Bring what was written here to the bucket, before a ref there names ``commit``. Without a bucket: nothing.
+
+        Raises:
+            StoreError: ``commit`` was written by another process, which did not live to send it.
+        """
+        if self._remote is not None:
+            self._remote.send(self.read)
+            self._remote.require(commit)
+
+    def _keep(self, oid: str, raw: bytes) -> None:
+        file = self.file(oid)
+        fresh = file.with_name(f"tmp_obj_{secrets.token_hex(8)}")  # git gc clears these names
+        try:
+            file.parent.mkdir(exist_ok=True)
+            fresh.write_bytes(raw)
+            fresh.chmod(0o444)
+            fresh.replace(file)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise StoreError(
+                f"git object {file} could not be written: {error}.", next_step="check the disk's space and rights"
             ) from error
 
 
@@ -171,8 +241,8 @@ def _parse_commit(oid: str, content: bytes) -> Commit:
     header, _, message = content.partition(b"\n\n")
     lines = [line.split(b" ", 1) for line in header.split(b"\n")]
     links = {name: [rest.decode() for key, rest in lines if key == name] for name in (b"tree", b"parent")}
-    time_s = next(int(rest.rsplit(b" ", 2)[1]) for key, rest in lines if key == b"committer")
-    return Commit(oid, links[b"tree"][0], tuple(links[b"parent"]), time_s, message.decode(errors="replace"))
+    time_s, order = (next(int(rest.rsplit(b" ", 2)[1]) for key, rest in lines if key == who) for who in (b"author", b"committer"))
+    return Commit(oid, links[b"tree"][0], tuple(links[b"parent"]), time_s, order, message.decode(errors="replace"))
 
 
 def _damaged(file: Path, what: str) -> StoreError:

@@ -1,81 +1,87 @@
-"""The commit graph: a bare git repository, without a working tree. Belongs here: refs, paths in trees, walking, merging.
+"""The commit graph: a bare git repository, without a working tree. Belongs here: naming commits, and paths in their trees.
 
-Never here: where a version's files are kept, how a version is published, what its bytes mean.
+Never here: how a ref moves (``refs``), the order of commits and merging (``merging``), where a version's files are kept, how a
+version is published, what its bytes mean.
 
 What is durable when: objects are synced as they are written, and a ref's file and folder before a move returns.
 A ref is moved only to a commit whose objects are all written, so a power cut shows the old ref or the new one, with
-everything below it.
+everything below it. Beside a bucket the same holds there: objects are sent before the ref that reaches them moves.
 """
 
 from __future__ import annotations
 
-import heapq
 import re
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pygit2
 
-from drivelake.errors import Conflict, NotFound, StoreError
+from drivelake.errors import NotFound, StoreError
 from drivelake.versions.durable import sync
-from drivelake.versions.gitobjects import BLOB, TREE, Commit, Entry, GitObjects
-from drivelake.versions.locks import exclusive, owning_lock_file
+from drivelake.versions.gitbucket import GitBucket
+from drivelake.versions.gitobjects import BLOB, TREE, Entry, GitObjects
+from drivelake.versions.locks import exclusive
+from drivelake.versions.paths import shard
+from drivelake.versions.refs import HEADS, TAGS, BucketRefs, LocalRefs, Refs
 
-__all__ = ["COMMIT_ID", "HEADS", "TAGS", "Graph"]
+if TYPE_CHECKING:
+    from drivelake.versions.bucket import Bucket
 
-HEADS, TAGS = "refs/heads/", "refs/tags/"
+__all__ = ["BOUND", "COMMIT_ID", "Graph", "tree_of"]
+
 COMMIT_ID = re.compile(r"[0-9a-fA-F]{7,40}")
-LOCK_WAIT_S = 5.0
+WHOLE_ID = 40
+NO_REF = re.compile(r"[0-9a-fA-F]{7,64}")  # other backends' commits are named by 64 digits: one law for all
+BOUND = "drivelake-bucket"  # a file in a repository that caches a bucket: the bucket's url
 
 
 class Graph:
-    """The repository at ``path``; ids are 40 hex digits. Every object read is verified, see ``gitobjects``."""
+    """The repository at ``path``; ids are 40 hex digits. Every object read is verified, see ``gitobjects``.
 
-    def __init__(self, path: Path, locks: Path) -> None:
+    Args:
+        path: the bare repository.
+        locks: a folder for locks between processes of this machine.
+        bucket: what the repository is this machine's cache of; None: it is the store itself.
+    """
+
+    def __init__(self, path: Path, locks: Path, bucket: Bucket | None = None) -> None:
         self.path = path
-        self._locks = locks
+        self.remote = None if bucket is None else GitBucket(bucket)
         try:
             self._repository = pygit2.Repository(str(path))
-            self.objects = GitObjects(path)
+            self.objects = GitObjects(path, self.remote)
+            local = LocalRefs(path, locks, self.objects.tagged)
         except pygit2.GitError as error:
             raise StoreError(
                 f"{path} cannot be opened as a git repository: {error}.", next_step="check its owner and files"
             ) from error
+        self.refs: Refs = local if bucket is None else BucketRefs(bucket, local)
 
     @classmethod
     def create(cls, path: Path, locks: Path, files: Mapping[str, bytes]) -> None:
         """Make the repository with ``files`` on main, unless it is there: built beside it, renamed in one step."""
-        with exclusive(locks / "create"):
-            if path.exists():
-                return
-            draft = path.with_name(f"{path.name}.new")
-            if draft.exists():
-                shutil.rmtree(draft)  # its maker was killed: the lock says that nobody is at work on it
-            pygit2.init_repository(str(draft), bare=True, initial_head="main")
-            graph = cls(draft, locks)
-            root = graph.graft(None, {name: (graph.objects.write_blob(data), BLOB) for name, data in files.items()})
-            graph.move(f"{HEADS}main", None, graph.write_commit(root, [], "The store begins"))
-            sync(draft.rglob("*"))
-            draft.rename(path)
-            sync([path.parent])
+        with _draft(path, locks) as draft:
+            if draft is not None:
+                cls(draft, locks).begin(files)
+
+    @classmethod
+    def cache(cls, path: Path, locks: Path, url: str) -> None:
+        """Make an empty repository that caches a bucket, unless there is a repository."""
+        with _draft(path, locks) as draft:
+            if draft is not None:
+                (draft / BOUND).write_text(f"{url}\n")
+
+    def begin(self, files: Mapping[str, bytes]) -> bool:
+        """Make main, with ``files`` in its first commit; False when another made it first."""
+        root = self.graft(None, {name: (self.objects.write_blob(data), BLOB) for name, data in files.items()})
+        return self.move(f"{HEADS}main", None, self.write_commit(root, [], "The store begins"))
 
     # --- refs
-
-    def target(self, ref: str) -> str | None:
-        """The commit at a full ref name; None when there is no such ref."""
-        try:
-            found = self._repository.references.get(ref)
-            oid = None if found is None else str(found.resolve().target)
-        except pygit2.InvalidSpecError:
-            return None
-        except (pygit2.GitError, KeyError) as error:
-            raise StoreError(
-                f"git ref {self.path / ref} cannot be read: {error}.", next_step="set it with git update-ref"
-            ) from error
-        return None if oid is None else self.objects.tagged(oid)
 
     def resolve(self, ref: str) -> str:
         """The commit that a branch, a tag or a commit id (or its beginning) names.
@@ -87,17 +93,20 @@ class Graph:
             NotFound: none does, or several ids begin so.
         """
         if COMMIT_ID.fullmatch(ref):
-            oid = self._expand(ref)
+            oid = self._expand(ref.lower())
             if oid is not None and self.objects.read(oid)[0] == "commit":
                 return oid
         else:
             for kind in (HEADS, TAGS):
-                found = self.target(kind + ref)
+                found = self.refs.target(kind + ref)
                 if found is not None:
                     return found
-        raise NotFound(f"No branch, tag or commit {ref!r} in {self.path}.", next_step="look at its branches and tags with git")
+        where = self.path if self.remote is None else self.remote.bucket.url
+        raise NotFound(f"No branch, tag or commit {ref!r} in {where}.", next_step="look at its branches and tags with git")
 
     def _expand(self, digits: str) -> str | None:
+        if self.remote is not None:
+            return self._expand_remote(digits)
         try:
             oid = str(self._repository.expand_id(digits))
         except pygit2.AmbiguousError:
@@ -106,43 +115,31 @@ class Graph:
             return None
         return oid if oid in self._repository else None
 
-    def refs(self) -> list[str]:
-        """Full names of all refs, sorted."""
-        try:
-            return sorted(self._repository.references)
-        except pygit2.GitError as error:
-            raise StoreError(f"The refs of {self.path} cannot be listed: {error}.", next_step="look with git fsck") from error
+    def _expand_remote(self, digits: str) -> str | None:
+        assert self.remote is not None, "asked by _expand alone"
+        if len(digits) == WHOLE_ID and self.objects.held(digits):
+            return digits
+        found = self.remote.beginning(digits)
+        if len(found) > 1:
+            raise NotFound(f"Several ids begin with {digits!r}.", next_step="give more digits")
+        return found[0] if found else None
 
     def move(self, ref: str, old: str | None, new: str | None) -> bool:
         """Compare and swap: point ``ref`` at ``new`` if it is at ``old`` (None: no such ref). False when it is elsewhere.
 
-        By libgit2's ref transaction rather than ``git update-ref NEW OLD``. Both take ``<ref>.lock``, so stock git may work
-        in the repository at the same time, and both leave that file behind when killed in between, which
-        ``owning_lock_file`` heals. But libgit2 also syncs the ref's folder, and starts no process.
+        Everything below ``new`` is durable before, on the bucket if there is one.
         """
         name = ref.split("/", 2)[-1]
         if not pygit2.reference_is_valid_name(ref):
             raise StoreError(f"{name!r} cannot be a branch or a tag in git.", next_step="use letters, digits and dashes")
-        if new is not None and COMMIT_ID.fullmatch(name):
-            raise StoreError(
-                f"{name!r} cannot be a branch or a tag: 7 to 40 hex digits read like a commit id.",
-                next_step="put a word in front, as in release-20260101",
-            )
-        lock_file = self.path / f"{ref}.lock"
-        try:
-            with owning_lock_file(self._locks / "refs", lock_file), self._repository.transaction() as change:
-                _take(change, ref, lock_file)
-                if self.target(ref) != old:
-                    return False
-                if new is None:
-                    change.remove(ref)
-                else:
-                    change.set_target(ref, new)
-        except pygit2.GitError as error:
-            raise StoreError(
-                f"git ref {self.path / ref} cannot be moved: {error}.", next_step="check the disk's space and rights"
-            ) from error
-        return True
+        if new is not None:
+            if NO_REF.fullmatch(name):
+                raise StoreError(
+                    f"{name!r} cannot be a branch or a tag: 7 to 64 hex digits read like a commit id.",
+                    next_step="put a word in front, as in release-20260101",
+                )
+            self.objects.send(new)
+        return self.refs.move(ref, old, new)
 
     # --- paths in trees
 
@@ -158,7 +155,7 @@ class Graph:
         """What stands at a path below a tree; None when nothing does."""
         name, _, rest = path.partition("/")
         entry = self.children(tree).get(name)
-        return self.at(_tree(entry), rest) if rest else entry
+        return self.at(tree_of(entry), rest) if rest else entry
 
     def same(self, a: str | None, b: str | None, path: str) -> bool:
         """Whether two trees hold the same at a path; reads no deeper than the first equal level."""
@@ -166,23 +163,42 @@ class Graph:
         if a == b:
             return True
         left, right = self.children(a).get(name), self.children(b).get(name)
-        return self.same(_tree(left), _tree(right), rest) if rest and left != right else left == right
+        return self.same(tree_of(left), tree_of(right), rest) if rest and left != right else left == right
 
-    def changed(self, a: str, b: str) -> list[str]:
-        """Paths ``asset/partition`` that differ between two trees, sorted; a top-level file or dot folder counts as one."""
+    def changed(self, a: str | None, b: str | None, depth: int = 3) -> list[str]:
+        """Places that differ between two trees, sorted: ``asset/shard/partition``, see ``paths``.
+
+        A file further up counts as one, and a dot folder does.
+        """
         left, right = self.children(a), self.children(b)
-        paths: list[str] = []
-        for name in _differing(left, right):
+        places: list[str] = []
+        for name in {*left, *right}:
             sides = (left.get(name), right.get(name))
-            if name.startswith(".") or any(side is not None and side[1] != TREE for side in sides):
-                paths.append(name)
+            if sides[0] == sides[1]:
+                continue
+            if depth == 1 or name.startswith(".") or any(side is not None and side[1] != TREE for side in sides):
+                places.append(name)
             else:
-                below = [self.children(_tree(side)) for side in sides]
-                paths += [f"{name}/{inner}" for inner in _differing(*below)]
-        return sorted(paths)
+                places += [f"{name}/{below}" for below in self.changed(tree_of(sides[0]), tree_of(sides[1]), depth - 1)]
+        return sorted(places)
+
+    def partitions(self, asset: str | None) -> dict[str, Entry]:
+        """What stands in the shards of an asset's tree, by partition, sorted; what stands in a wrong one is left out."""
+        shards = {name: oid for name, (oid, mode) in self.children(asset).items() if mode == TREE}
+        self.objects.fetch(shards.values())
+        found = {
+            partition: entry
+            for name, oid in shards.items()
+            for partition, entry in self.objects.read_tree(oid).items()
+            if shard(partition) == name
+        }
+        return dict(sorted(found.items()))
 
     def graft(self, tree: str | None, changes: Mapping[str, Entry | None]) -> str:
-        """A tree with other content at some paths (None: without them); writes only the trees on the way there."""
+        """A tree with other content at some places (None: without them); writes only the trees on the way there.
+
+        A folder that nothing is left in goes too, so that taking away what was added gives the same tree again.
+        """
         entries = dict(self.children(tree))
         below: defaultdict[str, dict[str, Entry | None]] = defaultdict(dict)
         for path, entry in changes.items():
@@ -194,113 +210,39 @@ class Graph:
             else:
                 entries[name] = entry
         for name, inner in below.items():
-            entries[name] = (self.graft(_tree(entries.get(name)), inner), TREE)
+            grafted = self.graft(tree_of(entries.get(name)), inner)
+            if self.children(grafted):
+                entries[name] = (grafted, TREE)
+            else:
+                entries.pop(name, None)
         return self.objects.write_tree(entries)
 
-    # --- commits
-
-    def write_commit(self, tree: str, parents: list[str], message: str) -> str:
-        """Store a commit made now; no ref moves."""
-        return self.objects.write_commit(tree, parents, message, int(time.time()))
-
-    def walk(self, start: str) -> Iterator[Commit]:
-        """Every commit reachable from ``start`` once, newest first, never one before it was reached from a child."""
-        first = self.objects.commit(start)
-        waiting = [(-first.time_s, 0, first)]
-        seen = {start}
-        while waiting:
-            _, _, commit = heapq.heappop(waiting)
-            yield commit
-            for oid in commit.parents:
-                if oid not in seen:
-                    seen.add(oid)
-                    parent = self.objects.commit(oid)
-                    heapq.heappush(waiting, (-parent.time_s, len(seen), parent))
-
-    def walk_changes(self, start: str, path: str) -> Iterator[Commit]:
-        """Commits that hold something else at ``path`` than each of their parents; so no merge that only carried it over."""
-        for commit in self.walk(start):
-            parents: list[str | None] = [self.root(oid) for oid in commit.parents]
-            if all(not self.same(commit.tree, parent, path) for parent in parents or [None]):
-                yield commit
-
-    def merge_base(self, a: str, b: str) -> str | None:
-        """A commit that both have among their ancestors, the newest by its time; None when they share none.
-
-        Where clocks disagreed it may be an older one than need be: a merge from there can find a conflict too many,
-        but never misses one.
-        """
-        reached: defaultdict[str, set[str]] = defaultdict(set)
-        waiting: list[tuple[int, str]] = []
-
-        def reach(oid: str, sides: set[str]) -> None:
-            if not sides <= reached[oid]:
-                reached[oid] |= sides
-                heapq.heappush(waiting, (-self.objects.commit(oid).time_s, oid))
-
-        reach(a, {a})
-        reach(b, {b})
-        while waiting:
-            _, oid = heapq.heappop(waiting)
-            if reached[oid] == {a, b}:
-                return oid
-            for parent in self.objects.commit(oid).parents:
-                reach(parent, reached[oid])
-        return None
-
-    def merged(self, ours: str, theirs: str, into: str) -> str:
-        """The commit that holds both sides: one of the two where that suffices, else a new one with both as parents.
-
-        Three-way by whole paths, never by lines: half of one version beside half of another is no version.
-
-        Raises:
-            Conflict: both sides changed a path since their last common commit, to different content.
-        """
-        base = self.merge_base(ours, theirs)
-        if base is None:
-            raise StoreError(f"{theirs[:12]} and {into} share no commit.", next_step="branch from main")
-        if base in (ours, theirs):
-            return theirs if base == ours else ours
-        old, our_root, their_root = self.root(base), self.root(ours), self.root(theirs)
-        incoming = self.changed(old, their_root)
-        both = set(incoming) & set(self.changed(old, our_root))
-        clashing = sorted(path for path in both if not self.same(our_root, their_root, path))
-        if clashing:
-            raise self._conflict(clashing, base, ours, theirs, into)
-        root = self.graft(our_root, {path: self.at(their_root, path) for path in incoming})
-        return ours if root == our_root else self.write_commit(root, [ours, theirs], f"Merge {theirs[:12]} into {into}")
-
-    def _conflict(self, paths: list[str], base: str, ours: str, theirs: str, into: str) -> Conflict:
-        named = []
-        for path in paths[:5]:
-            on_ours, on_theirs = (next(self.walk_changes(side, path)).id[:12] for side in (ours, theirs))
-            named.append(f"{path} by commit {on_ours} on {into} and by commit {on_theirs} to be merged")
-        more = f", and {len(paths) - 5} more" if len(paths) > 5 else ""
-        return Conflict(
-            f"{len(paths)} path(s) changed on both sides since commit {base[:12]}: {'; '.join(named)}{more}.",
-            next_step=f"look at what stands on {into} now; run again to replace it",
-        )
+    def write_commit(self, tree: str, parents: Sequence[str], message: str) -> str:
+        """Store a commit made now; no ref moves. Its times follow those of its parents, also when a clock was set back."""
+        before = [self.objects.commit(oid) for oid in parents]
+        now_s = int(time.time())
+        time_s = max([now_s, *(commit.time_s for commit in before)])
+        order = max([now_s, *(commit.order + 1 for commit in before)])
+        return self.objects.write_commit(tree, parents, message, time_s, order)
 
 
-def _take(change: pygit2.ReferenceTransaction, ref: str, lock_file: Path) -> None:
-    deadline = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            change.lock_ref(ref)
-        except pygit2.GitError as error:
-            if time.monotonic() > deadline:
-                raise StoreError(
-                    f"{lock_file} could not be taken for {LOCK_WAIT_S:g} s: {error}.",
-                    next_step="if no git command is at work in this repository, delete that file and run again",
-                ) from error
-            time.sleep(0.02)
-        else:
-            return
-
-
-def _tree(entry: Entry | None) -> str | None:
+def tree_of(entry: Entry | None) -> str | None:
+    """The id of a folder; None for anything else."""
     return entry[0] if entry is not None and entry[1] == TREE else None
 
 
-def _differing(left: Mapping[str, Entry], right: Mapping[str, Entry]) -> list[str]:
-    return [name for name in {*left, *right} if left.get(name) != right.get(name)]
+@contextmanager
+def _draft(path: Path, locks: Path) -> Iterator[Path | None]:
+    """An empty bare repository beside ``path``, renamed to it when the block ends; None when something stands there."""
+    with exclusive(locks / "create"):
+        if path.exists():
+            yield None
+            return
+        draft = path.with_name(f"{path.name}.new")
+        if draft.exists():
+            shutil.rmtree(draft)  # its maker was killed: the lock says that nobody is at work on it
+        pygit2.init_repository(str(draft), bare=True, initial_head="main")
+        yield draft
+        sync(draft.rglob("*"))
+        draft.rename(path)
+        sync([path.parent])

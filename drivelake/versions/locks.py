@@ -5,39 +5,74 @@ Never here: what they protect.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["exclusive", "owning_lock_file"]
+from drivelake.errors import StoreError
+
+__all__ = ["exclusive", "owning_lock_file", "shared"]
 
 
 @contextmanager
-def exclusive(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
+def exclusive(path: Path, *, keep: bool = False, wait: bool = True) -> Iterator[IO[bytes]]:
     """Hold an advisory lock on ``path`` for the block; the kernel lets go of it when the process dies, however it dies.
 
     Args:
         path: the lock's file, made when missing.
         keep: leave the file behind; else it is removed, so that a lock a path does not become a file a path for ever.
+        wait: for other holders.
 
     Yields:
         The open file.
+
+    Raises:
+        BlockingIOError: another holds it, and ``wait`` is false.
+        StoreError: the file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)  # here and not when the store is opened: reading it writes nothing
+    with _locked(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB) as handle:
+        try:
+            yield handle
+        finally:
+            if not keep:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """The same lock, held beside any number of others who share it, and beside nobody who holds it alone."""
+    with _locked(path, fcntl.LOCK_SH) as handle:
+        try:
+            yield
+        finally:
+            # The last one out takes the file along. Whoever opened it meanwhile finds that it is gone, and makes another.
+            with suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _stands_at(handle, path):
+                    path.unlink()
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[IO[bytes]]:
     while True:
-        with path.open("a+b") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with _opened(path) as handle:
+            fcntl.flock(handle, how)
             if not _stands_at(handle, path):
                 continue  # the holder before us removed the file; whoever opens it next would lock another one
-            try:
-                yield handle
-            finally:
-                if not keep:
-                    path.unlink(missing_ok=True)
+            yield handle
         return
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # here and not when the store is opened: reading it writes nothing
+        return path.open("a+b", buffering=0)
+    except OSError as error:
+        raise StoreError(f"The lock {path} cannot be made: {error}.", next_step="check the disk's space and rights") from error
 
 
 @contextmanager
@@ -48,6 +83,9 @@ def owning_lock_file(record: Path, lock_file: Path) -> Iterator[None]:
     in use. So its path is written into ``record`` first, under a lock that the kernel frees. Whoever gets that lock and
     finds a path there knows that its writer died inside the block. A lock file that stands in no record is somebody
     else's (``git gc`` at work, say) and is left alone.
+
+    Raises:
+        OSError: the record cannot be written; ``lock_file`` was not touched.
     """
     with exclusive(record, keep=True) as handle:
         handle.seek(0)
@@ -55,9 +93,10 @@ def owning_lock_file(record: Path, lock_file: Path) -> Iterator[None]:
         if left:
             Path(left).unlink(missing_ok=True)
             handle.truncate(0)
-        handle.write(os.fsencode(lock_file))
-        handle.flush()
+        name = os.fsencode(lock_file)
         try:
+            if handle.write(name) != len(name):
+                raise OSError(errno.ENOSPC, "no room for the whole record", str(record))
             yield
         finally:
             handle.truncate(0)

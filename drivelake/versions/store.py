@@ -7,20 +7,42 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from drivelake.errors import Conflict, NotFound, StoreError
+from drivelake.errors import Conflict, NotFound, StoreError, Unavailable
 from drivelake.manifest import check_partition
 
-__all__ = ["MAIN", "MANIFEST", "VERSION_TRAILER", "HistoryEntry", "VersionStore", "check_path", "publish"]
+__all__ = [
+    "CODE_TRAILER",
+    "MAIN",
+    "MANIFEST",
+    "PUBLISH",
+    "RUN_TRAILER",
+    "TOMBSTONE",
+    "VERSION_TRAILER",
+    "WITHDRAWALS",
+    "Address",
+    "HistoryEntry",
+    "Stored",
+    "VersionStore",
+    "check_path",
+    "publish",
+    "publish_branch",
+    "publish_prefix",
+]
 
 MAIN = "main"
 MANIFEST = "manifest.json"
 VERSION_TRAILER = "Drivelake-Version"
+RUN_TRAILER, CODE_TRAILER = "Drivelake-Run", "Drivelake-Code"
+PUBLISH = "publish-"  # how the branches of publishers begin
+# withdrawals/<drive>/tombstone.json stands where an asset's partition would: no version, and no bytes but itself
+WITHDRAWALS, TOMBSTONE = "withdrawals", "tombstone.json"
 
 ASSET = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -33,12 +55,40 @@ class HistoryEntry(NamedTuple):
         time: when it was made, UTC.
         message: without the metadata.
         metadata: as given to ``commit``.
+        parents: ids of the commits it was made from, where the backend tells; then an index can grow instead of starting over.
     """
 
     commit: str
     time: datetime
     message: str
     metadata: Mapping[str, str]
+    parents: tuple[str, ...] | None = None
+
+
+class Address(NamedTuple):
+    """Where a file's bytes can be read in place, without a copy on this machine.
+
+    Attributes:
+        uri: an absolute path, ``s3://...``, or ``http(s)://...`` (signed, good for minutes: ask again rather than keep it).
+        size: in bytes; None where the store does not know it without asking.
+    """
+
+    uri: str
+    size: int | None
+
+
+class Stored(NamedTuple):
+    """One thing that holds bytes of versions, as garbage collection sees it.
+
+    Attributes:
+        id: what ``objects`` and ``discard`` call it; opaque.
+        size: in bytes.
+        age_s: since it was written, by the clock of whoever keeps it; None where that is not known.
+    """
+
+    id: str
+    size: int
+    age_s: float | None
 
 
 class VersionStore(Protocol):
@@ -49,15 +99,22 @@ class VersionStore(Protocol):
     * A commit never changes. What ``ref`` resolved to once reads the same for ever.
     * Nothing that is put is visible on another branch before ``merge`` moved it, and ``merge`` moves all of it or nothing.
     * A path is the unit of merging: two sides that changed one path conflict unless both hold the same bytes.
-    * ``main`` is written by ``merge`` alone.
+    * ``main`` is written by ``merge`` and ``revert`` alone.
+    * Every call may be repeated after Unavailable: it then finds what the lost call did and gives the same answer.
 
-    A *ref* is a branch, a tag or a commit id; a prefix of at least seven digits will do. 7 to 40 hex digits are only ever
-    a commit id, and no name for a branch or a tag. Every method raises NotFound for a ref that resolves to nothing, and
-    StoreError when the store's own bytes are damaged, naming the file.
+    A *ref* is a branch, a tag or a commit id; a prefix of at least seven digits will do. 7 to 64 hex digits are only ever
+    a commit id, and no name for a branch or a tag. Every method raises NotFound for a ref that resolves to nothing,
+    StoreError when the store's own bytes are damaged, naming the file, and Unavailable or Denied where a server or the
+    network refuse. Several processes, and several machines where the store is shared, may work at once.
     """
+
+    # --- branches
 
     def resolve(self, ref: str) -> str:
         """The commit that ``ref`` names now."""
+
+    def branches(self) -> Mapping[str, str]:
+        """The commit of every branch, by name, sorted; locks and other devices of a backend are none."""
 
     def branch(self, name: str, at: str = MAIN) -> None:
         """Start a branch at a ref. Raises Conflict when the branch is there already."""
@@ -68,9 +125,13 @@ class VersionStore(Protocol):
     def put(self, branch: str, path: str, folder: Path, small: Mapping[str, bytes]) -> None:
         """Stage the files below ``folder``, and the ``small`` ones by name, as the whole new content of ``path``.
 
-        Staged content is seen by this store object's next ``commit`` of the branch only.
+        Staged content is seen by this store object's next ``commit`` of the branch only. What the store holds already is
+        not moved again.
         The folder is given away: its files may become the store's own and read-only; delete it, never write into it again.
         """
+
+    def remove(self, branch: str, path: str) -> None:
+        """Stage the absence of ``path``. Raises NotFound when the branch does not hold it."""
 
     def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
         """Commit what is staged and give the branch's new head; the old head when nothing differs from it.
@@ -85,8 +146,23 @@ class VersionStore(Protocol):
             Conflict: a path changed on both sides to different bytes; names the commits and the paths. Nothing moved.
         """
 
+    def revert(self, commit: str, into: str = MAIN) -> str:
+        """Give every path that ``commit`` changed the content that it had before, and give the branch's new head.
+
+        The reverted commit stays in the history. Paths are compared with the commit's first parent.
+
+        Raises:
+            Conflict: a path was changed again since; names the commits. Nothing moved.
+        """
+
     def hold(self, path: str) -> AbstractContextManager[None]:
-        """Wait for and keep the sole right to publish ``path``; it ends with the block, or with the process."""
+        """Wait for and keep the right to publish ``path``; it ends with the block, or with the process.
+
+        The sole right on this machine. Publishers on other machines are told apart by ``merge``. What is put within the
+        block is not taken for garbage by a collection that runs meanwhile.
+        """
+
+    # --- reading
 
     def list(self, ref: str, path: str = "") -> tuple[str, ...]:
         """Names below: assets, partitions of an asset, or small files of ``asset/partition``. Sorted; empty when none."""
@@ -94,8 +170,20 @@ class VersionStore(Protocol):
     def read(self, ref: str, path: str, file: str) -> bytes:
         """A small file's bytes. Raises NotFound, naming those that are there."""
 
+    def read_each(self, ref: str, asset: str, file: str) -> Iterator[tuple[str, bytes]]:
+        """A small file of every partition of an asset, by partition, sorted; read ahead where reading has to wait."""
+
     def files(self, ref: str, path: str) -> Mapping[str, Path]:
-        """Where each file can be read on this machine, by its path inside the folder that was put. Never write there."""
+        """Where each file can be read on this machine, by its path inside the folder that was put. Never write there.
+
+        What is not on this machine is fetched first and compared with what was put.
+
+        Raises:
+            StoreError: an object is missing, or came back with other bytes.
+        """
+
+    def addresses(self, ref: str, path: str) -> Mapping[str, Address]:
+        """Where each file can be read in place, by its path inside the folder; fetches nothing. Raises as ``files``."""
 
     def history(self, ref: str = MAIN, path: str | None = None) -> Iterator[HistoryEntry]:
         """Commits reachable from ``ref``, newest first; with a path, those that changed it."""
@@ -106,12 +194,52 @@ class VersionStore(Protocol):
     def diff(self, a: str, b: str) -> tuple[str, ...]:
         """Paths whose content differs between two refs, sorted."""
 
+    def link(self, commit: str) -> str:
+        """Where a person can look at a commit: the address of a page, or a command to run."""
+
+    # --- tags
+
+    def tags(self) -> Mapping[str, str]:
+        """The commit of every tag, by name, sorted."""
+
     def tag(self, name: str, ref: str, expected: str | None = None) -> None:
         """Point a tag at ``ref``, if it points at the commit ``expected`` now; None: if there is no such tag.
 
         Raises:
             Conflict: it points elsewhere; names both commits.
         """
+
+    def untag(self, name: str, expected: str) -> None:
+        """Remove a tag, if it points at ``expected`` now. Raises Conflict when it points elsewhere, NotFound when it is gone."""
+
+    # --- what the bytes are kept in (see drivelake.versions.retention)
+
+    def objects(self, ref: str, path: str) -> Mapping[str, int]:
+        """Ids of what holds the bytes of a version, with sizes; what only describes it (manifest, commit) is never among them.
+
+        Given also where the bytes are gone already.
+        """
+
+    def stored(self) -> Iterator[Stored]:
+        """Everything that holds bytes of versions now, whether anything names it or not."""
+
+    def collecting(self) -> AbstractContextManager[None]:
+        """Keep publishers waiting where they could come to rely on what is about to go. Raises Conflict when another collects."""
+
+    def discard(self, ids: Iterable[str]) -> None:
+        """Remove what ``stored`` gave, within ``collecting``; what is gone already is no error."""
+
+    # --- looking after itself
+
+    def check(self, ref: str = MAIN) -> int:
+        """Read and compare everything below ``ref`` that describes versions (not their files); gives how many things.
+
+        Raises:
+            StoreError: one does not hold what its name says; names it.
+        """
+
+    def strangers(self, ref: str = MAIN) -> Sequence[str]:
+        """What stands at ``ref`` that no published version and not this store brought, and refs that it does not make."""
 
 
 def check_path(path: str) -> str:
@@ -143,9 +271,9 @@ def publish(
 ) -> str:
     """Make a version visible on main in one step, by way of a branch of its own.
 
-    The same bytes again make no new commit. A kill at any moment leaves main at the old or at the new version, and
-    running it again gives the same version; a branch that a killed run left is replaced. ``<folder>`` is given away, see
-    ``VersionStore.put``. The trailer that ``find`` looks for is added.
+    The same bytes again make no new commit. A kill at any moment, a lost network or a full disk leaves main at the old or
+    at the new version, and running it again gives the same version. ``<folder>`` is given away, see ``VersionStore.put``.
+    The trailer that ``find`` looks for is added.
 
     Args:
         store: where to.
@@ -169,11 +297,8 @@ def publish(
     trailers = {**metadata, VERSION_TRAILER: f"{path} {version}"}
     # Taken before waiting for the path: what others publish meanwhile is then a conflict, never silently replaced.
     base = store.resolve(MAIN) if base is None else _on_main(store, base)
-    # Letters, digits and dashes are all that lakeFS allows in a branch name.
-    branch = f"publish-{hashlib.sha256(path.encode()).hexdigest()[:20]}"
+    branch = publish_branch(path, metadata.get(RUN_TRAILER, ""))
     with store.hold(path):
-        with suppress(NotFound):
-            store.delete_branch(branch)
         store.branch(branch, at=base)
         on_step("branched")
         try:
@@ -184,10 +309,26 @@ def publish(
             seen_at = store.merge(commit) if commit != base else _unmoved(store, path, base)
             on_step("merged")
         finally:
-            store.delete_branch(branch)
+            # A branch that cannot be deleted now is swept later; it must not hide why the publishing failed.
+            with suppress(Unavailable, NotFound):
+                store.delete_branch(branch)
         on_step("branch deleted")
     # Not always `commit`: another may have published the same bytes first, now or long ago.
     return next(store.history(seen_at, path)).commit
+
+
+def publish_branch(path: str, run_id: str) -> str:
+    """A name that no other attempt has: the path's mark (whose holder may sweep what the dead left), the run, and a die.
+
+    Letters, digits and dashes are all that lakeFS allows in a branch name.
+    """
+    run = re.sub(r"[^A-Za-z0-9]+", "", run_id)[:36] or "run"
+    return f"{publish_prefix(path)}{run}-{secrets.token_hex(4)}"
+
+
+def publish_prefix(path: str) -> str:
+    """What the names of all branches begin with that attempts to publish ``path`` make."""
+    return f"{PUBLISH}{hashlib.sha256(path.encode()).hexdigest()[:20]}-"
 
 
 def _on_main(store: VersionStore, base: str) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench import table
-from bench.case import Case, Target, Variant
+from bench.case import Case, Target, Variant, work_of
 from bench.cases import CASES, sync
 from bench.generate import INPUTS, inputs
 from bench.run import Invalid, agree, measure
@@ -21,7 +21,12 @@ def cache(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_all_who_do_the_work_of_a_case_read_the_same(case, cache):
     files = inputs(case.inputs, TINY, cache)
-    agree(case, {variant.name: [variant.run(files)] for variant in case.variants})
+    agree(case, {variant.name: [run(variant, files)] for variant in case.variants})
+
+
+def run(variant, files):
+    with work_of(variant, files) as work:
+        return work()
 
 
 def test_a_variant_is_measured_in_a_process_of_its_own(cache):
@@ -78,6 +83,8 @@ def measured(name, role, cpu_s, wall_s=1.0, peak_mb=100.0):
         (Target("a", "wall", "b", 1.6), 2.0, True),
         (Target("a", "rate", "messages", 1), 1.5, True),
         (Target("a", "rate", "messages", 2), 1.5, False),
+        (Target("a", "seconds", "messages", 1e-6), 1 / 3e6, True),
+        (Target("a", "seconds", "messages", 1e-7), 1 / 3e6, False),
     ],
 )
 def test_a_target_is_met_or_missed(target, value, met):

@@ -54,6 +54,40 @@ def test_every_field_counts(change):
     assert manifest(**change).version != manifest().version
 
 
+def test_a_log_of_the_inbox_is_written_as_before_there_were_logs_on_s3():
+    inbox = manifest(references=(Reference(path="b", bytes=1, sha256=SHA, uri="inbox:d/b"),), facts={"none": None})
+    assert inbox.version == "eebfe263872ae72441d0e10384bb9dade6a6dcbc175485dd910e3478225e9c64"
+    assert b'"references":[{"bytes":1,"path":"b","sha256":"' + SHA.encode() + b'","uri":"inbox:d/b"}]' in inbox.canonical()
+    assert b'"none":null' in inbox.canonical()
+
+
+@pytest.mark.parametrize("version_id", [None, "v1"])
+def test_a_log_on_s3_is_pinned_by_all_that_its_bucket_said_of_it(version_id):
+    def made(**changes):
+        fields = {"path": "b", "bytes": 1, "sha256": SHA, "uri": "s3://bucket/b", "etag": '"e"', "version_id": version_id}
+        return manifest(references=(Reference(**{**fields, **changes}),))
+
+    assert Manifest.parse(made().canonical(), where="here") == made()
+    versions = {made(**change).version for change in ({}, {"uri": "s3://other/b"}, {"etag": '"f"'}, {"version_id": "v2"})}
+    assert len(versions) == 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"uri": "s3://bucket/b"},
+        {"uri": "s3://bucket/b", "version_id": "v1"},
+        {"uri": "s3://bucket/", "etag": '"e"'},
+        {"uri": "inbox:d/b", "etag": '"e"'},
+        {"uri": "inbox:d/b", "version_id": "v1"},
+        {"uri": "inbox:d/b", "etag": ""},
+    ],
+)
+def test_only_an_object_on_s3_has_an_etag_and_every_one_has(fields):
+    with pytest.raises(ValidationError):
+        Reference(path="b", bytes=1, sha256=SHA, **fields)
+
+
 @pytest.mark.parametrize("change", [{"files": ()}, {"tools": {}}, {"facts": {"rows": 1}}])
 def test_what_is_only_known_afterwards_does_not_change_the_recipe(change):
     assert manifest(**change).recipe == manifest().recipe

@@ -195,6 +195,7 @@ class Descent:
 
     def _version(self, asset, partition, inputs=()):
         home = self.folder / asset / partition
+        home.mkdir(parents=True, exist_ok=True)
         for name, content in self.files[asset, partition].items():
             path = home / name
             path.parent.mkdir(parents=True, exist_ok=True)

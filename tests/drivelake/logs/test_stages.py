@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from drivelake import hashing
 from drivelake.errors import EmptyDrive, InputError, LogDamaged, MissingChannel, NotFound
 from drivelake.evidence.notary import LakeNotary, establish_trust
 from drivelake.frames.stage import SENSOR_FRAMES
@@ -217,6 +218,19 @@ class TestARegisteredLog:
         log.write_bytes(raw)
         with pytest.raises(LogDamaged, match="was registered with"):
             make(lake, "signals_01", SIGNALS)
+
+    def test_landing_it_again_does_not_hash_it_again_unless_it_changed(self, lake, generated, monkeypatch):
+        monkeypatch.setattr(hashing, "SETTLED_S", -1e9)
+        hashed, hash_one = [], hashing._hash
+        monkeypatch.setattr(hashing, "_hash", lambda name, *rest: hashed.append(name) or hash_one(name, *rest))
+        log = arrive(lake, generated / "inbox" / "signals_01", "signals_01") / "camera.mcap"
+        (first,) = make(lake, "signals_01", RAW_LOGS)
+        (again,) = make(lake, "signals_01", RAW_LOGS)
+        assert (hashed, again.digest) == (["inbox:signals_01/camera.mcap"], first.digest)
+        log.write_bytes(log.read_bytes()[:-1])
+        (changed,) = make(lake, "signals_01", RAW_LOGS)
+        assert len(hashed) == 2
+        assert (changed.manifest.references[0].bytes, changed.manifest.references[0].sha256) == hash_file(log)
 
     def test_a_lake_that_moved_with_its_inbox_reads_it_at_the_new_place(self, lake, generated, tmp_path):
         arrive(lake, generated / "inbox" / "signals_01", "signals_01")

@@ -1,34 +1,15 @@
-"""Many processes at once: each is published or gets a Conflict, and main reads as if they had gone one after another."""
+"""Many writers at once, each a process on a machine of its own where the store is shared.
 
-import multiprocessing
+Each is published or gets a Conflict, and main reads as if they had gone one after another.
+"""
+
 from collections import Counter
 
-from drivelake.errors import Conflict, StoreError
+from drivelake.errors import Conflict
 from drivelake.versions import MAIN, EmbeddedStore, publish
+from tests.drivelake.versions.backends import all_at_once
 
-PROCESSES = 8
-
-
-def all_at_once(work, count=PROCESSES):
-    """Run work(n) in processes that start together; gives what each returned, or the name and text of its error."""
-    context = multiprocessing.get_context("fork")
-    start, results = context.Barrier(count), context.Queue()
-
-    def child(n):
-        start.wait(20)
-        try:
-            results.put((n, "ok", work(n)))
-        except StoreError as error:
-            results.put((n, type(error).__name__, str(error)))
-
-    processes = [context.Process(target=child, args=(n,)) for n in range(count)]
-    for process in processes:
-        process.start()
-    got = sorted(results.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join(20)
-    assert [process.exitcode for process in processes] == [0] * count
-    return got
+WRITERS = 24
 
 
 def one_after_another(store, path):
@@ -38,33 +19,37 @@ def one_after_another(store, path):
     return versions
 
 
-def test_different_paths_are_all_published(store, make, content, branches):
-    folders = [make({"own": bytes([n]), "shared": b"the same object", "empty": b""}) for n in range(PROCESSES)]
+def test_different_paths_are_all_published(store, site, make, content, branches):
+    folders = [make({"own": bytes([n]), "shared": b"the same object", "empty": b""}) for n in range(WRITERS)]
 
     def work(n):
-        return publish(EmbeddedStore(store.root), f"raw_logs/drive_{n}", folders[n], b"m%d" % n, message="m", metadata={})
+        return publish(site.another(), f"raw_logs/drive_{n}", folders[n], b"m%d" % n, message="m", metadata={})
 
-    got = all_at_once(work)
-    assert [outcome for _, outcome, _ in got] == ["ok"] * PROCESSES
+    got = all_at_once(work, WRITERS)
+    assert [outcome for _, outcome, _ in got] == ["ok"] * WRITERS, got
+    elsewhere = site.another()
+    assert len(elsewhere.list(MAIN, "raw_logs")) == WRITERS
     for n, _, commit in got:
-        assert content(store, MAIN, f"raw_logs/drive_{n}")["own"] == bytes([n])
-        assert [entry.commit for entry in store.history(MAIN, f"raw_logs/drive_{n}")] == [commit]
+        assert elsewhere.read(MAIN, f"raw_logs/drive_{n}", "manifest.json") == b"m%d" % n
+        assert [entry.commit for entry in elsewhere.history(MAIN, f"raw_logs/drive_{n}")] == [commit]
+    assert content(elsewhere, MAIN, "raw_logs/drive_7") == {"own": b"\x07", "shared": b"the same object", "empty": b""}
     assert branches(store) == ["main"]
-    assert store.check_git(MAIN)
+    assert store.check() > 0
+    assert list(store.strangers()) == []
 
 
-def test_the_same_path_with_different_bytes_is_published_or_conflicts(store, make, content, put_up, branches):
+def test_the_same_path_with_different_bytes_is_published_or_conflicts(store, site, make, content, put_up, branches):
     path = "raw_logs/drive_01"
     put_up(path, {"a": b"first"}, manifest=b"first")
-    folders = [make({"a": bytes([n])}) for n in range(PROCESSES)]
+    folders = [make({"a": bytes([n])}) for n in range(WRITERS)]
 
     def work(n):
-        return publish(EmbeddedStore(store.root), path, folders[n], b"m%d" % n, message="m", metadata={})
+        return publish(site.another(), path, folders[n], b"m%d" % n, message="m", metadata={})
 
-    got = all_at_once(work)
+    got = all_at_once(work, WRITERS)
     counts = Counter(outcome for _, outcome, _ in got)
     assert counts["ok"] >= 1
-    assert counts["ok"] + counts["Conflict"] == PROCESSES
+    assert counts["ok"] + counts["Conflict"] == WRITERS, got
     published = {b"m%d" % n for n, outcome, _ in got if outcome == "ok"}
     order = one_after_another(store, path)
     assert order[0] == b"first"
@@ -74,33 +59,64 @@ def test_the_same_path_with_different_bytes_is_published_or_conflicts(store, mak
     assert branches(store) == ["main"]
 
 
-def test_the_same_path_with_the_same_bytes_is_one_commit_for_all(store, make, branches):
+def test_the_same_path_with_the_same_bytes_is_one_commit_for_all(store, site, make, branches):
     path = "raw_logs/drive_01"
-    folders = [make({"a": b"same", "empty": b""}) for _ in range(PROCESSES)]
+    folders = [make({"a": b"same", "empty": b""}) for _ in range(WRITERS)]
 
     def work(n):
-        return publish(EmbeddedStore(store.root), path, folders[n], b"same", message="m", metadata={})
+        return publish(site.another(), path, folders[n], b"same", message="m", metadata={})
 
-    got = all_at_once(work)
-    assert {(outcome, commit) for _, outcome, commit in got} == {("ok", store.resolve(MAIN))}
+    got = all_at_once(work, WRITERS)
+    (made,) = [entry.commit for entry in store.history(MAIN, path)]
+    assert {(outcome, commit) for _, outcome, commit in got} == {("ok", made)}
     assert one_after_another(store, path) == [b"same"]
     assert branches(store) == ["main"]
 
 
-def test_a_store_is_made_once_however_many_make_it(tmp_path):
-    got = all_at_once(lambda _: EmbeddedStore.create(tmp_path / "store").resolve(MAIN))
-    assert {(outcome, commit) for _, outcome, commit in got} == {("ok", got[0][2])}
+def test_a_store_is_made_once_however_many_make_it(site, branches):
+    got = all_at_once(lambda _: site.create().resolve(MAIN), 8)
+    assert {outcome for _, outcome, _ in got} == {"ok"}, got
+    assert {commit for _, _, commit in got} == {site.another().resolve(MAIN)}
+    assert branches(site.another()) == ["main"]
+
+
+def test_an_embedded_store_made_by_many_holds_nothing_of_their_attempts(tmp_path):
+    all_at_once(lambda _: EmbeddedStore.create(tmp_path / "store").resolve(MAIN), 8)
     assert sorted(p.name for p in (tmp_path / "store").iterdir()) == ["files", "locks", "repo.git"]
 
 
-def test_one_of_many_moves_a_tag(store, put_up):
+def test_one_of_many_makes_a_tag_and_one_of_many_moves_it(store, site, put_up):
     commits = [put_up("raw_logs/drive_01", {"a": bytes([n])}) for n in range(4)]
+    for expected in (None, commits[0]):
+
+        def work(n, expected=expected):
+            target = commits[0] if expected is None and n == 0 else commits[n % 3 + 1]
+            site.another().tag("prod", target, expected=expected)
+            return target
+
+        if expected is not None:
+            store.untag("prod", store.resolve("prod"))
+            store.tag("prod", expected)
+        got = all_at_once(work, 8)
+        at = store.resolve("prod")
+        assert {target for _, outcome, target in got if outcome == "ok"} == {at}
+        assert all(at[:12] in text for _, outcome, text in got if outcome != "ok")
+        assert {outcome for _, outcome, _ in got} <= {"ok", Conflict.__name__}
+
+
+def test_reverts_and_merges_that_meet_all_get_through(store, site, put_up, make, content):
+    """A publisher never takes back what a revert did meanwhile, and the other way round."""
+    commits = [put_up(f"raw_logs/drive_{n}", {"a": b"old"}, manifest=b"old") for n in range(6)]
+    reverted = [put_up(f"raw_logs/drive_{n}", {"a": b"bad"}, manifest=b"bad") for n in range(3)]
+    folders = [make({"a": b"new"}) for _ in range(6)]
 
     def work(n):
-        EmbeddedStore(store.root).tag("prod", commits[n])
-        return commits[n]
+        if n < 3:
+            return site.another().revert(reverted[n])
+        return publish(site.another(), f"raw_logs/drive_{n}", folders[n], b"new", message="m", metadata={})
 
-    got = all_at_once(work, count=4)
-    winners = [commit for _, outcome, commit in got if outcome == "ok"]
-    assert winners == [store.resolve("prod")]
-    assert all(f"at {winners[0][:12]}" in text for _, outcome, text in got if outcome == Conflict.__name__)
+    got = all_at_once(work, 6)
+    assert {outcome for _, outcome, _ in got} == {"ok"}, got
+    manifests = [store.read(MAIN, f"raw_logs/drive_{n}", "manifest.json") for n in range(6)]
+    assert manifests == [b"old"] * 3 + [b"new"] * 3
+    assert store.diff(commits[-1], MAIN) == tuple(f"raw_logs/drive_{n}" for n in range(3, 6))

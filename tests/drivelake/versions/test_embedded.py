@@ -11,9 +11,15 @@ import pygit2
 import pytest
 
 from drivelake.errors import Conflict, NotFound, StoreError
-from drivelake.versions import MAIN, EmbeddedStore, graph, objects
+from drivelake.versions import MAIN, EmbeddedStore, intake, objects, refs
+from drivelake.versions.paths import place
 
 PATH = "raw_logs/drive_01"
+
+
+@pytest.fixture
+def store(embedded):
+    return embedded
 
 
 def test_creating_a_store_twice_opens_it(tmp_path):
@@ -187,7 +193,7 @@ def test_an_object_that_another_process_adds_meanwhile_is_never_emptied(store, m
     store.branch("work")
     theirs, mine = make({"a": b"the same"}), make({"a": b"the same"})
     store.put("work", PATH, theirs, {})
-    monkeypatch.setattr(objects, "_has_size", lambda *_: False)  # as if it was not there yet when it was looked for
+    monkeypatch.setattr(intake, "_has_size", lambda *_: False)  # as if it was not there yet when it was looked for
     store.put("work", "raw_logs/drive_02", mine, {})
     store.commit("work", "m", {})
     assert (theirs / "a").read_bytes() == b"the same", "a reader may still have that one open"
@@ -251,7 +257,7 @@ def listed(store):
         graph = store._graph
         head = graph.resolve(MAIN)
         named = graph.objects.write_blob(objects.Staged(f"{md5}.dir", 1, 1).as_dvc())
-        root = graph.graft(graph.root(head), {f"{PATH}/data.dvc": (named, 0o100644)})
+        root = graph.graft(graph.root(head), {f"{place(PATH)}/data.dvc": (named, 0o100644)})
         graph.move("refs/heads/main", head, graph.write_commit(root, [head], "by hand"))
         return file
 
@@ -312,7 +318,7 @@ def test_a_small_file_cannot_take_the_place_of_the_data(store, make):
 
 
 def test_a_lock_left_by_a_killed_git_is_named(store, put_up, monkeypatch):
-    monkeypatch.setattr(graph, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(refs, "LOCK_WAIT_S", 0.1)
     lock = store.root / "repo.git" / "refs" / "heads" / "main.lock"
     lock.touch()
     with pytest.raises(StoreError, match=rf"{lock}.*delete that file"):
@@ -344,3 +350,19 @@ def test_two_thousand_small_files_are_published_within_seconds(store, put_up):
     put_up(PATH, files)
     assert time.process_time() - began_s < 5
     assert len(store.files(MAIN, PATH)) == 2000
+
+
+def test_a_commit_into_an_asset_of_many_partitions_writes_kilobytes(store, put_up):
+    put_up(PATH, {"a": b"0"})
+    trees = store._graph
+    head = trees.resolve(MAIN)
+    version = trees.at(trees.root(head), place(PATH))
+    many = trees.graft(trees.root(head), {place(f"raw_logs/other_{n:05d}"): version for n in range(50_000)})
+    assert trees.move("refs/heads/main", head, trees.write_commit(many, [head], "by hand"))
+    objects_there = set((store.root / "repo.git" / "objects").glob("??/*"))
+    commit = put_up("raw_logs/other_00007", {"a": b"1"})
+    new = set((store.root / "repo.git" / "objects").glob("??/*")) - objects_there
+    assert len(new) <= 7, "commit, root, asset, shard, version, and two small files"
+    assert sum(file.stat().st_size for file in new) < 30_000
+    assert store.diff(head, commit) == tuple(sorted(f"raw_logs/other_{n:05d}" for n in range(50_000)))
+    assert len(store.list(MAIN, "raw_logs")) == 50_001

@@ -12,6 +12,11 @@ PATH = "raw_logs/drive_01"
 
 
 @pytest.fixture
+def store(embedded):
+    return embedded
+
+
+@pytest.fixture
 def filled(store, put_up):
     for n in range(3):
         put_up(PATH, {"a": bytes([n])})
@@ -35,7 +40,7 @@ def read_everything(store):
 
 def test_a_sound_store_passes_and_every_object_was_read(filled):
     files = list(filled.git_objects(MAIN))
-    assert filled.check_git(MAIN) == len(files) == len(set(files))
+    assert filled.check(MAIN) == len(files) == len(set(files))
     assert set(files) == set((filled.root / "repo.git" / "objects").glob("??/*"))
 
 
@@ -52,9 +57,9 @@ def test_each_damaged_git_file_is_named_by_the_check_and_by_reading(filled, how)
             flipped = sound[:middle] + bytes([sound[middle] ^ 0xFF]) + sound[middle + 1 :]
             damage(file, {"flipped": flipped, "truncated": sound[:middle], "emptied": b""}[how])
         with pytest.raises(StoreError, match=str(file)):
-            filled.check_git(MAIN)
+            filled.check(MAIN)
         damage(file, sound)
-    assert filled.check_git(MAIN)
+    assert filled.check(MAIN)
 
 
 def test_reading_through_a_damaged_object_names_its_file(filled):
@@ -91,9 +96,9 @@ def test_packed_objects_are_checked_by_their_pack(filled):
         for at in (len(sound) // 2, len(sound) - 1):
             damage(file, sound[:at] + bytes([sound[at] ^ 0xFF]) + sound[at + 1 :])
             with pytest.raises(StoreError, match=r"git object .*objects"):
-                store.check_git(MAIN)
+                store.check(MAIN)
         damage(file, sound)
-    assert store.check_git(MAIN) == 2
+    assert store.check(MAIN) == 2
 
 
 def test_a_store_still_takes_versions_after_git_packed_it(filled, put_up, content, branches):
@@ -102,4 +107,4 @@ def test_a_store_still_takes_versions_after_git_packed_it(filled, put_up, conten
     assert filled.resolve(MAIN) == commit
     assert content(filled, MAIN, PATH) == {"a": b"after"}
     assert branches(filled) == ["main"]
-    assert filled.check_git(MAIN) > 2
+    assert filled.check(MAIN) > 2

@@ -5,11 +5,21 @@ import subprocess
 import pygit2
 import pytest
 
+from drivelake.errors import StoreError
 from drivelake.versions import MAIN, EmbeddedStore
+from drivelake.versions.bucket import Bucket
 from drivelake.versions.gitobjects import BLOB, TREE
+from drivelake.versions.paths import place, shard
 
 PATH = "raw_logs/drive_01"
+PLACE = place(PATH)
+WRONG = f"{int(shard('drive_09'), 16) ^ 1:02x}"
 LINK, EXECUTABLE = 0o120000, 0o100755
+
+
+@pytest.fixture
+def store(embedded):
+    return embedded
 
 
 @pytest.fixture
@@ -51,6 +61,15 @@ def test_a_store_that_publish_alone_wrote_holds_no_strangers(store, filled):
     assert filled.strangers(first) == []
 
 
+def test_a_store_of_another_layout_is_refused_when_it_is_opened(filled, graft):
+    graft({".drivelake/layout": (b"3: something newer\n", BLOB)})
+    with pytest.raises(StoreError, match=r"has the layout b'3: something newer.*expected b'2: "):
+        EmbeddedStore(filled.root)
+    graft({".drivelake/layout": (None, BLOB), "raw_logs/drive_02/manifest.json": (b"{}", BLOB)})
+    with pytest.raises(StoreError, match=r"of the earlier layout, each partition directly below its asset.*Next: read it with"):
+        EmbeddedStore(filled.root)
+
+
 @pytest.mark.parametrize("name", ['a "quoted" lake', "it's # here", "über lake"])
 def test_the_store_finds_its_own_config_in_order_wherever_it_is_and_after_it_moved(tmp_path, name):
     store = EmbeddedStore.create(tmp_path / name)
@@ -73,15 +92,24 @@ def test_the_store_finds_its_own_config_in_order_wherever_it_is_and_after_it_mov
         (".dvc/plots/x.json", b"", BLOB, ".dvc/plots"),
         ("raw_logs/notes.txt", b"", BLOB, "raw_logs/notes.txt"),
         ("raw_logs/.hidden/manifest.json", b"{}", BLOB, "raw_logs/.hidden"),
-        ("raw_logs/a b/manifest.json", b"{}", BLOB, "raw_logs/a b"),
-        (f"{PATH}/model.bin", b"x", BLOB, f"{PATH}/model.bin"),
-        (f"{PATH}/data/a", b"x", BLOB, f"{PATH}/data"),
-        (f"{PATH}/manifest.json", b"{}", LINK, f"{PATH}/manifest.json"),
-        (f"{PATH}/manifest.json", b"{}", EXECUTABLE, f"{PATH}/manifest.json"),
-        (f"{PATH}/data.dvc", {}, TREE, f"{PATH}/data.dvc"),
-        (f"{PATH}/manifest.json", None, BLOB, PATH),
-        (f"{PATH}/data.dvc", None, BLOB, PATH),
-        ("raw_logs/empty", {}, TREE, "raw_logs/empty"),
+        ("raw_logs/drive_09/manifest.json", b"{}", BLOB, "raw_logs/drive_09"),
+        ("raw_logs/0/drive_09/manifest.json", b"{}", BLOB, "raw_logs/0"),
+        ("raw_logs/AB/drive_09/manifest.json", b"{}", BLOB, "raw_logs/AB"),
+        (f"raw_logs/{WRONG}/drive_09/manifest.json", b"{}", BLOB, f"raw_logs/{WRONG}/drive_09"),
+        ("raw_logs/00", {}, TREE, "raw_logs/00"),
+        (f"{place('withdrawals/drive_01')}/tombstone.json", b"{}", BLOB, place("withdrawals/drive_01")),
+        (".drivelake", b"", BLOB, ".drivelake"),
+        (".drivelake/layout", b"3\n", BLOB, ".drivelake/layout"),
+        (".drivelake/notes", b"", BLOB, ".drivelake/notes"),
+        (f"{place('raw_logs/a b')}/manifest.json", b"{}", BLOB, place("raw_logs/a b")),
+        (f"{PLACE}/model.bin", b"x", BLOB, f"{PLACE}/model.bin"),
+        (f"{PLACE}/data/a", b"x", BLOB, f"{PLACE}/data"),
+        (f"{PLACE}/manifest.json", b"{}", LINK, f"{PLACE}/manifest.json"),
+        (f"{PLACE}/manifest.json", b"{}", EXECUTABLE, f"{PLACE}/manifest.json"),
+        (f"{PLACE}/data.dvc", {}, TREE, f"{PLACE}/data.dvc"),
+        (f"{PLACE}/manifest.json", None, BLOB, PLACE),
+        (f"{PLACE}/data.dvc", None, BLOB, PLACE),
+        (place("raw_logs/empty"), {}, TREE, place("raw_logs/empty")),
         ("new\nline\x1b", b"", BLOB, "new\\nline\\x1b"),
         ("\udcff", b"", BLOB, "\\udcff"),
     ],
@@ -116,9 +144,9 @@ def test_a_config_of_another_form_is_named(filled, graft, change):
 
 
 def test_all_strangers_are_named_paths_before_refs_each_sorted(filled, graft):
-    graft({"z": (b"", BLOB), "a": (b"", BLOB), f"{PATH}/x": (b"", BLOB)})
+    graft({"z": (b"", BLOB), "a": (b"", BLOB), f"{PLACE}/x": (b"", BLOB)})
     filled.branch("work")
-    assert filled.strangers() == ["a", f"{PATH}/x", "z", "refs/heads/work"]
+    assert filled.strangers() == ["a", f"{PLACE}/x", "z", "refs/heads/work"]
 
 
 def test_refs_that_the_store_does_not_make_are_named(filled, put_up):
@@ -134,3 +162,23 @@ def test_refs_that_the_store_does_not_make_are_named(filled, put_up):
     assert filled.strangers() == sorted(strange)
     git(filled, "pack-refs", "--all")
     assert EmbeddedStore(filled.root).strangers() == sorted(strange)
+
+
+def test_the_config_on_a_bucket_names_that_bucket_by_whatever_endpoint(tmp_path, bucket_url, s3):
+    store = EmbeddedStore.create(tmp_path / "one", Bucket(bucket_url, s3))
+    assert f'url = "{bucket_url}"\n    endpointurl = "{s3}"\n' in config_of(store).decode()
+    graph, made = store._graph, config_of(store)
+
+    def strangers_with(config):
+        root = graph.graft(graph.root(graph.resolve(MAIN)), {".dvc/config": (graph.objects.write_blob(config), BLOB)})
+        return store.strangers(graph.write_commit(root, [graph.resolve(MAIN)], "by hand"))
+
+    assert store.strangers() == []
+    assert strangers_with(made.replace(s3.encode(), b"https://s3.example.org")) == []
+    for wrong in (
+        made.replace(bucket_url.encode(), b"s3://elsewhere/lake"),
+        made.replace(s3.encode(), b'https://s3.example.org"\n    url = "s3://elsewhere'),
+        made + b"[core]\n",
+        b"",
+    ):
+        assert strangers_with(wrong) == [".dvc/config"]

@@ -3,10 +3,14 @@
 import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 
-from drivelake.versions.locks import exclusive, owning_lock_file
+import pytest
+
+from drivelake.errors import StoreError
+from drivelake.versions.locks import exclusive, owning_lock_file, shared
 
 
 def in_a_child(work):
@@ -71,3 +75,63 @@ def test_a_holder_that_failed_but_lived_leaves_nothing_to_clear(tmp_path):
     with owning_lock_file(record, mine):
         assert mine.exists()
     assert record.read_bytes() == b""
+
+
+def test_a_record_that_finds_no_room_on_the_disk_names_no_other_file(tmp_path):
+    record, lock_file = tmp_path / "record", tmp_path / "a" / "name.lock"
+    victim = tmp_path / "a" / "n"
+    victim.parent.mkdir()
+    victim.touch()
+
+    def write_too_much():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(str(victim)), resource.RLIM_INFINITY))
+        with pytest.raises(OSError, match="no room"), owning_lock_file(record, lock_file):
+            raise AssertionError("must not go on without a record")
+
+    assert in_a_child(write_too_much) == 0
+    with owning_lock_file(record, lock_file):
+        assert victim.exists()
+
+
+def test_shared_holders_go_together_and_the_last_one_takes_the_file_along(tmp_path):
+    lock = tmp_path / "lock"
+    with shared(lock):
+        with shared(lock), pytest.raises(BlockingIOError), exclusive(lock, wait=False):
+            pass
+        assert lock.exists()
+        with pytest.raises(BlockingIOError), exclusive(lock, wait=False):
+            pass
+    assert not lock.exists()
+    with exclusive(lock, wait=False), pytest.raises(BlockingIOError), exclusive(lock, wait=False):
+        pass
+
+
+def test_shared_and_sole_holders_never_meet(tmp_path):
+    lock, readers, bad = tmp_path / "lock", [], []
+
+    def share():
+        for _ in range(30):
+            with shared(lock):
+                readers.append(1)
+                readers.pop()
+
+    def alone():
+        for _ in range(30):
+            with exclusive(lock):
+                bad.extend(readers)
+
+    threads = [threading.Thread(target=work) for work in (share, share, alone, alone)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert bad == []
+    assert not lock.exists()
+
+
+def test_a_lock_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"The lock .*file/lock cannot be made"), exclusive(tmp_path / "file" / "lock"):
+        pass

@@ -7,9 +7,15 @@ import sys
 import pytest
 
 from drivelake.versions import EmbeddedStore
+from drivelake.versions.paths import place
 
 PATH = "soc_artefacts/perception_small@orin=1"
 FILES = {"model.onnx": b"weights" * 1000, "deep/er/report.json": b"{}", "empty": b""}
+
+
+@pytest.fixture
+def store(embedded):
+    return embedded
 
 
 @pytest.fixture
@@ -46,11 +52,11 @@ def test_clone_and_pull_give_every_file_at_any_commit_and_after_the_store_moved(
     clone.parent.mkdir()
     run("git", "clone", "-q", str(store.root / "repo.git"), str(clone), cwd=tmp_path)
     run(*dvc("pull", "-q"), cwd=clone)
-    assert below(clone / PATH / "data") == {"model.onnx": b"other"}
-    assert (clone / PATH / "manifest.json").read_bytes() == b'{"n":2}'
+    assert below(clone / place(PATH) / "data") == {"model.onnx": b"other"}
+    assert (clone / place(PATH) / "manifest.json").read_bytes() == b'{"n":2}'
 
     moved = store.root.rename(tmp_path / "moved")
     run("git", "checkout", "-q", first, cwd=clone)
     run(*dvc("remote", "modify", "--local", "store", "url", str(moved)), cwd=clone)
     run(*dvc("pull", "-q"), cwd=clone)
-    assert below(clone / PATH / "data") == FILES
+    assert below(clone / place(PATH) / "data") == FILES

@@ -1,0 +1,182 @@
+"""Commands that set a lake up: init, migrate, pull, push. Belongs here: words to a declaration. Never here: moving versions."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.markup import escape
+
+from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, talk
+from drivelake.errors import DeclarationError, StoreError
+from drivelake.lake import DECLARATION, Lake, find_lake
+from drivelake.storage import Store
+from drivelake.versions import EmbeddedStore
+
+__all__ = ["register"]
+
+Kind = Annotated[Literal["dvc", "lakefs"], typer.Option("--store", help="dvc: no server. lakefs: a server, for teams.")]
+Bucket = Annotated[str | None, typer.Option(help="dvc: s3://bucket/prefix that all machines share.")]
+Endpoint = Annotated[str | None, typer.Option(help="Address of an S3 other than that of AWS.")]
+Url = Annotated[str | None, typer.Option(help="lakefs: the server.")]
+Repository = Annotated[str | None, typer.Option(help="lakefs: the repository on it.")]
+Namespace = Annotated[
+    str | None, typer.Option(help="lakefs: where a new repository keeps its objects, as in s3://bucket/prefix.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    app.command()(init)
+    app.command()(migrate)
+    app.command()(pull)
+    app.command()(push)
+
+
+def init(
+    lake: LakeFolder = None,
+    declaration: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="lakehouse.yaml to begin with; the shipped example if none.")
+    ] = None,
+    store: Kind = "dvc",
+    bucket: Bucket = None,
+    s3_endpoint: Endpoint = None,
+    url: Url = None,
+    repository: Repository = None,
+    storage_namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a lake, or join the one that a team has: the folder, its declaration, the store."""
+    from drivelake.demo import example
+
+    root = lake or Path("lake")
+    there = root / DECLARATION
+    if there.is_file() and declaration is None:
+        text = there.read_text(encoding="utf-8")
+    else:
+        text = declaration.read_text(encoding="utf-8") if declaration else example("generated")
+    declared = _store(store, bucket, s3_endpoint, url, repository)
+    opened = Lake.create(root, with_store(text, declared), storage_namespace=storage_namespace)
+    at = opened.store.resolve("main")
+    if as_json:
+        emit({"lake": str(opened.root), "store": declared.describe(), "main": at})
+        return
+    console.print(f"lake      {escape(str(opened.root))}", soft_wrap=True)
+    console.print(f"store     {escape(declared.describe())}, main at {at[:12]}", soft_wrap=True)
+    console.print(
+        f"next      put drives into {escape(str(opened.inbox))}, then drivelake ingest --lake {escape(str(root))}", soft_wrap=True
+    )
+
+
+def migrate(
+    lake: LakeFolder = None,
+    store: Kind = "dvc",
+    bucket: Bucket = None,
+    s3_endpoint: Endpoint = None,
+    url: Url = None,
+    repository: Repository = None,
+    storage_namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move a lake's versions to another store, digests unchanged; interrupted, it goes on when it is run again."""
+    from drivelake.versions import create_store
+    from drivelake.versions.migration import migrate as move
+
+    opened = Lake(find_lake(lake))
+    target = _store(store, bucket, s3_endpoint, url, repository)
+    if target == opened.declaration.store:
+        raise StoreError(f"The lake's versions are in {target.describe()} already.", next_step="name another store")
+    with talk.status("moving") as status, opened.scratch("migrate") as scratch:
+        into = create_store(target, opened.root / "store", storage_namespace=storage_namespace)
+        moved = move(opened.store, into, scratch, tell=status.update)
+    # The lake changes stores in this one step; what it had stays where it is.
+    before = opened.declaration.store.describe()
+    text = with_store((opened.root / DECLARATION).read_text(encoding="utf-8"), target)
+    fresh = opened.root / f".{DECLARATION}.{secrets.token_hex(4)}"
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(opened.root / DECLARATION)
+    if as_json:
+        emit({"versions": moved.versions, "copied": moved.copied, "tags": moved.tags, "store": target.describe()})
+        return
+    console.print(f"moved     {moved.versions} versions ({moved.copied} copied now), {moved.tags} tags", soft_wrap=True)
+    console.print(f"store     {escape(target.describe())}", soft_wrap=True)
+    console.print(f"kept      what is in {escape(before)}; remove it once drivelake verify --all is content", soft_wrap=True)
+
+
+def pull(
+    ref: Annotated[str, typer.Argument(help="A branch, a tag or a commit.")] = "main",
+    lake: LakeFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch every file of a ref to this machine and compare it; for work without a network, or with stock DVC."""
+    opened = Lake(find_lake(lake))
+    commit = opened.store.resolve(ref)
+    files = size = 0
+    with talk.status("fetching") as status:
+        if isinstance(opened.store, EmbeddedStore) and opened.declaration.store.bucket is not None:
+            opened.store.pull(commit)  # the whole history of commits too, so that git clone needs no bucket
+        for asset in opened.store.list(commit):
+            for partition in opened.store.list(commit, asset):
+                status.update(f"fetching {asset}/{partition}")
+                here = opened.store.files(commit, f"{asset}/{partition}")
+                files, size = files + len(here), size + sum(path.stat().st_size for path in here.values())
+    if as_json:
+        emit({"commit": commit, "files": files, "bytes": size})
+    else:
+        console.print(f"{files} files, {amount(size)} of {commit[:12]} are on this machine")
+
+
+def push(
+    ref: Annotated[str, typer.Argument(help="A branch, a tag or a commit.")] = "main",
+    lake: LakeFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make sure that a bucket holds all that a ref reaches, and store again what it lost and this machine still has."""
+    opened = Lake(find_lake(lake))
+    store = opened.store
+    if not isinstance(store, EmbeddedStore) or opened.declaration.store.bucket is None:
+        raise StoreError(
+            f"The lake's versions are in {opened.declaration.store.describe()}; only a bucket is pushed to.",
+            next_step="drivelake migrate --bucket s3://...",
+        )
+    commit = store.resolve(ref)
+    sent = store.push(commit)
+    if as_json:
+        emit({"commit": commit, **sent._asdict()})
+        return
+    console.print(
+        f"{sent.git_objects} git objects ({sent.git_objects_moved} stored again) and {sent.files} files of {sent.versions} "
+        f"versions are on {escape(str(opened.declaration.store.bucket))}"
+    )
+
+
+def with_store(text: str, store: Store) -> str:
+    """The declaration with another store, all else as it was written, comments too."""
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if re.match(r"store:\s*", line)), None)
+    if start is not None:
+        end = next((i for i in range(start + 1, len(lines)) if re.match(r"\S", lines[i])), len(lines))
+        del lines[start:end]
+    block = yaml.safe_dump({"store": store.model_dump(exclude_defaults=True)}, width=10_000).splitlines()
+    if store == Store():
+        block = []
+    at = next((i + 1 for i, line in enumerate(lines) if re.match(r"owner:\s*\S", line)), len(lines))
+    return "\n".join([*lines[:at], *block, *lines[at:]]) + "\n"
+
+
+def _store(kind: str, bucket: str | None, s3_endpoint: str | None, url: str | None, repository: str | None) -> Store:
+    try:
+        return Store.model_validate(
+            {"kind": kind, "bucket": bucket, "s3_endpoint": s3_endpoint, "url": url, "repository": repository}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise DeclarationError(
+            f"{said}{first['msg'].removeprefix('Value error, ')}.", next_step="drivelake init --help; docs/operations.md"
+        ) from None
