@@ -9,6 +9,7 @@ import argparse
 import cProfile
 import pstats
 
+from bench.case import work_of
 from bench.cases import CASES
 from bench.child import WARM_FACTOR
 from bench.generate import inputs
@@ -26,10 +27,10 @@ def main() -> None:
     words = parser.parse_args()
     case = next(case for case in CASES if case.name == words.case)
     variant = next((one for one in case.variants if one.name == words.variant), case.variants[0])
-    variant.run(inputs(case.inputs, WARM_FACTOR))
-    files = inputs(case.inputs, words.factor)
-    with cProfile.Profile() as profile:
-        variant.run(files)
+    with work_of(variant, inputs(case.inputs, WARM_FACTOR)) as work:
+        work()
+    with work_of(variant, inputs(case.inputs, words.factor)) as work, cProfile.Profile() as profile:
+        work()
     pstats.Stats(profile).sort_stats("tottime").print_stats(words.lines)
 
 

@@ -47,7 +47,7 @@ from drivelake.versions import (
 )
 from drivelake.versions.index import VersionIndex
 from drivelake.versions.locks import exclusive
-from drivelake.withdrawal import Withdrawals
+from drivelake.withdrawal import OF_A_DRIVE, Withdrawals
 
 if TYPE_CHECKING:
     from drivelake.snapshot import Snapshot
@@ -290,7 +290,10 @@ class Lake:
 
         Raises:
             Conflict: another version of it was published since ``base``, the commit its inputs were read at.
+            Withdrawn: its drive was withdrawn; its bytes must not come back.
         """
+        if manifest.asset in OF_A_DRIVE:
+            self.withdrawals.refuse_drive(manifest.partition)
         try:
             new = self.head(manifest.asset, manifest.partition).digest != manifest.version
         except NotFound:

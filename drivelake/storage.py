@@ -39,11 +39,16 @@ class Store(Strict):
         default=None, pattern=r"^[a-z0-9][a-z0-9-]{2,62}$", description="lakefs only: the repository on it"
     )
 
+    @property
+    def local(self) -> bool:
+        """Whether the lake's own folder is all there is."""
+        return self.kind == "dvc" and self.bucket is None
+
     def describe(self) -> str:
         """In words, for messages."""
         if self.kind == "lakefs":
             return f"lakeFS repository {self.repository} at {self.url}"
-        return "its own folder" if self.bucket is None else f"bucket {self.bucket}"
+        return "its own folder" if self.local else f"bucket {self.bucket}"
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Store:

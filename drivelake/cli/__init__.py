@@ -11,7 +11,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from drivelake.cli import ask, keep, look, mend, versions, view, work
+from drivelake.cli import ask, keep, look, mend, setup, versions, view, work
 from drivelake.cli.show import refuse
 from drivelake.errors import DeclarationError, DrivelakeError, StoreError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for room in (work, look, view, mend, ask, versions, keep):
+for room in (work, setup, look, view, mend, ask, versions, keep):
     room.register(app)
 
 

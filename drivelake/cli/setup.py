@@ -160,7 +160,7 @@ def with_store(text: str, store: Store) -> str:
     lines = text.splitlines()
     start = next((i for i, line in enumerate(lines) if re.match(r"store:\s*", line)), None)
     if start is not None:
-        end = next((i for i in range(start + 1, len(lines)) if re.match(r"\S", lines[i])), len(lines))
+        end = next((i for i in range(start + 1, len(lines)) if not re.match(r"\s+\S", lines[i])), len(lines))
         del lines[start:end]
     block = yaml.safe_dump({"store": store.model_dump(exclude_defaults=True)}, width=10_000).splitlines()
     if store == Store():

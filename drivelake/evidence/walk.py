@@ -18,18 +18,21 @@ from pydantic import TypeAdapter
 
 from drivelake.datasets import SPLITS
 from drivelake.declaration import Criterion
-from drivelake.errors import DrivelakeError, StoreError
+from drivelake.errors import DrivelakeError, StoreError, Withdrawn
 from drivelake.evidence.policy import APPROVAL, INVENTORY, PROVENANCE, TEST_RESULT, Policy
 from drivelake.evidence.statements import Approval, Inventory, Provenance, Statement, TestResult
 from drivelake.gates import decide
 from drivelake.lake import Lake, Version
 from drivelake.logs import is_log
 from drivelake.manifest import ASSETS, FileEntry, regular_hash
+from drivelake.publications import Key
 from drivelake.references import rehash, stands_at
+from drivelake.retention import plan
 
 __all__ = ["Problem", "Statements", "Walk"]
 
 CRITERIA = TypeAdapter(tuple[Criterion, ...])
+BY_NAME_ALONE = -1.0  # days of retention: nothing is kept for its age
 MEASURED_IN = {"checkpoints": "metrics.json", "soc_artefacts": "parity.json"}  # where a gate's numbers stand
 
 # (predicate type, digest of a subject) -> what was validly signed about it, in the log's order
@@ -60,6 +63,7 @@ class Walk:
     files: int = 0
     bytes: int = 0
     raw_logs: int = 0
+    _kept: set[Key] | None = None
 
     def problem(self, where: str | Path, what: str) -> None:
         """Note a disagreement; paths are named relative to the lake."""
@@ -69,10 +73,11 @@ class Walk:
 
     def described(self) -> None:
         """All that describes versions in the store holds what its name says, and nothing else is in it."""
-        ref = self.lake.root / "store" / "repo.git" / "refs" / "heads" / "main"
-        if ref.exists() and ref.read_bytes() != f"{self.commit}\n".encode():
-            self.problem(ref, f"is not the line {self.commit[:12]} that git writes")
-        where = "store/repo.git" if ref.exists() else self.lake.declaration.store.describe()
+        where = self.lake.declaration.store.describe()
+        if self.lake.declaration.store.local:
+            where, ref = "store/repo.git", self.lake.root / "store" / "repo.git" / "refs" / "heads" / "main"
+            if ref.exists() and ref.read_bytes() != f"{self.commit}\n".encode():
+                self.problem(ref, f"is not the line {self.commit[:12]} that git writes")
         try:
             self.lake.store.check(self.commit)
             strangers = self.lake.store.strangers(self.commit)
@@ -148,8 +153,17 @@ class Walk:
         entries = {entry.path: entry for entry in version.manifest.files}
         try:
             names = set(version.files)  # the first look fetches what is not on this machine
+        except Withdrawn as gone:
+            self.notices.append(f"{gone.message} Nothing of it was rehashed; the tombstone is signed by nobody yet.")
+            return
         except StoreError as error:
-            self.problem(version.name, error.message)
+            if self._collected(version):
+                self.notices.append(
+                    f"{version.name} {version.digest[:12]}: its bytes are not there; no branch, tag, evidence "
+                    "or release names it, so a collection may have removed them"
+                )
+            else:
+                self.problem(version.name, error.message)
             self.damaged.add(version.digest)
             return
         for path in sorted(names - set(entries)):
@@ -166,6 +180,15 @@ class Walk:
             self.hash(stands_at(reference, inbox), reference, f"{version.name}/{reference.path}", digest_of)
         if len(self.problems) > before:
             self.damaged.add(version.digest)
+
+    def _collected(self, version: Version) -> bool:
+        """Whether retention lets this version's bytes go, whatever its days: then their absence is no disagreement."""
+        if self._kept is None:
+            try:
+                self._kept = {each.version for each in plan(self.lake.store, BY_NAME_ALONE).kept}
+            except DrivelakeError:
+                return False  # where it cannot be said what may go, nothing may; what hinders is a problem of its own
+        return Key(version.manifest.asset, version.manifest.partition, version.digest) not in self._kept
 
     def hash(self, found: Path | str, entry: FileEntry, name: str, digest_of: Callable[[], tuple[int, str]]) -> None:
         """One file against its entry."""

@@ -323,7 +323,11 @@ class LakeFSStore:
         return {held.address: held.size for held in data}
 
     def stored(self) -> Iterator[Stored]:
-        """See VersionStore; what belongs to no commit and is younger than ``young_s`` is left out."""
+        """See VersionStore; what belongs to no commit and is younger than ``young_s`` is left out.
+
+        Raises:
+            StoreError: the repository's bytes are not on S3; begins with SKIPPED, and says how lakeFS collects itself.
+        """
         yield from self._garbage.stored()
 
     def collecting(self) -> AbstractContextManager[None]:
@@ -331,11 +335,7 @@ class LakeFSStore:
         return self._garbage.collecting()
 
     def discard(self, ids: Iterable[str]) -> None:
-        """See VersionStore; with the credentials of the storage, as lakeFS has no call for it.
-
-        Raises:
-            StoreError: the repository's bytes are not on S3; begins with SKIPPED, and says how lakeFS collects itself.
-        """
+        """See VersionStore; with the credentials of the storage, as lakeFS has no call for it. Raises as ``stored``."""
         self._garbage.discard(ids)
 
     def sweep(self, older_than_s: float) -> builtins.list[str]:

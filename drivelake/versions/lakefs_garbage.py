@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from drivelake.errors import Conflict, NotFound, StoreError
 from drivelake.versions.lakefs_refs import GC_LEASE_S, GC_LOCK, GC_NOTE, LOCK, Lock, LockLost, Refs
@@ -29,16 +29,18 @@ from drivelake.versions.lakefs_tags import TAG_LOCK, Tags
 from drivelake.versions.lakefs_tree import DATA, Tree, path_of
 from drivelake.versions.store import MAIN, PUBLISH, Stored
 
+if TYPE_CHECKING:
+    from drivelake.versions.bucket import Bucket
+
 __all__ = ["DAY_S", "Garbage"]
 
 DAY_S = 24 * 3600.0
 
 
 class Described(NamedTuple):
-    """A file of a version, as its commit has it."""
+    """A file of a version, as its commit has it; what every record of a commit on this machine holds."""
 
     size: int
-    mtime_s: int
     sha256: str | None
 
 
@@ -76,15 +78,20 @@ class Garbage:
 
     # --- bytes
 
-    def stored(self) -> Iterator[Stored]:
-        """See ``VersionStore.stored``; where the storage is no S3, what lakeFS knows of."""
-        kept, data = self._known()
-        self.contents.update({address: one.sha256 for address, one in data.items() if one.sha256})
+    def _bucket(self) -> Bucket:
         bucket = storage_bucket(self._server, self._endpoint)
         if bucket is None:
-            now_s = self._server.now().timestamp()
-            yield from (Stored(address, one.size, now_s - one.mtime_s) for address, one in sorted(data.items()))
-            return
+            raise StoreError(
+                f"SKIPPED: the bytes of {self._server.repository!r} are not on S3, and nothing else is collected from here.",
+                next_step="let lakeFS collect: set rules with drivelake.versions.lakefs_setup.set_gc_rules, and run its gc job",
+            )
+        return bucket
+
+    def stored(self) -> Iterator[Stored]:
+        """See ``VersionStore.stored``. Raises StoreError where the storage is no S3; it begins with SKIPPED."""
+        bucket = self._bucket()
+        kept, data = self._known()
+        self.contents.update({address: one.sha256 for address, one in data.items() if one.sha256})
         now = bucket.now()
         for head in bucket.list(DATA):
             address, age_s = bucket.uri(head.key), (now - head.modified).total_seconds()
@@ -92,13 +99,8 @@ class Garbage:
                 yield Stored(address, head.size, age_s)
 
     def discard(self, ids: Iterable[str]) -> None:
-        """See ``VersionStore.discard``; this machine's copies go as well."""
-        bucket = storage_bucket(self._server, self._endpoint)
-        if bucket is None:
-            raise StoreError(
-                f"SKIPPED: the bytes of {self._server.repository!r} are not on S3, and nothing else is collected from here.",
-                next_step="let lakeFS collect: set rules with drivelake.versions.lakefs_setup.set_gc_rules, and run its gc job",
-            )
+        """See ``VersionStore.discard``; this machine's copies go as well. Raises as ``stored``."""
+        bucket = self._bucket()
         wanted, prefix = list(ids), f"{bucket.url}/"
         foreign = next((address for address in wanted if not address.startswith(f"{prefix}{DATA}/")), None)
         if foreign is not None:
@@ -143,7 +145,7 @@ class Garbage:
         for path in sorted(paths):
             for name, held in self._tree.version(commit, path).items():
                 if name.startswith(f"{DATA}/"):
-                    data[held.address] = Described(held.size, held.mtime_s, held.sha256)
+                    data[held.address] = Described(held.size, held.sha256)
                 else:
                     beside.add(held.address)
         for name in changed:

@@ -49,6 +49,7 @@ def entry_of(commit: Commit) -> HistoryEntry:
         datetime.fromtimestamp(commit.creation_date, UTC),
         str(commit.message),
         {key: value for key, value in metadata.items() if not key.startswith(OWN)},
+        tuple(str(parent) for parent in commit.parents),
     )
 
 

@@ -122,19 +122,27 @@ class Merging:
                 raise self._changed_again(again, commit, ours, into)
             with self._kept(before):
                 self._rely_on(before, left)
-                self._ask_revert(commit, into, 1 if len(parents) > 1 else 0)
+                self._ask_revert(commit, into, ours, left, parents)
         raise Unavailable(f"{into} moved {ROUNDS} times while {commit[:12]} was reverted.", next_step="run again")
 
-    def _ask_revert(self, commit: str, into: str, parent_number: int) -> None:
+    def _ask_revert(self, commit: str, into: str, ours: str, paths: list[str], parents: list[str]) -> None:
         server = self._server
         overrides = CommitOverrides(message=f"Revert {commit[:12]}", metadata={})
-        wanted = RevertCreation(ref=commit, parent_number=parent_number, commit_overrides=overrides, allow_empty=False)
-        # Both mean: an attempt that seemed lost did it, or something else moved. The caller looks at what stands now.
+        number = 1 if len(parents) > 1 else 0
+        wanted = RevertCreation(ref=commit, parent_number=number, commit_overrides=overrides, allow_empty=False)
+
+        def once() -> bool:
+            server.sdk.branches_api.revert_branch(server.repository, into, wanted, **server.limits)
+            return True
+
+        def lost() -> bool | None:
+            # Asked twice, the server makes a second commit that changes nothing.
+            head = self._head(into)
+            return True if head != ours and not any(self._differs(parents[0], head, path) for path in paths) else None
+
+        # Both mean that something else moved: the caller looks at what stands now.
         with suppress(NoChanges, Conflict):
-            server.call(
-                f"REVERT {commit[:12]} on {into}",
-                lambda: server.sdk.branches_api.revert_branch(server.repository, into, wanted, **server.limits),
-            )
+            server.call(f"REVERT {commit[:12]} on {into}", once, lost=lost)
 
     @contextmanager
     def _kept(self, commit: str) -> Iterator[None]:
@@ -202,8 +210,7 @@ class Merging:
         ]
         more = f", and {len(paths) - 5} more" if len(paths) > 5 else ""
         return Conflict(
-            # what both began with: not the merge that both sides share, but the commit that made the version in it
-            f"{len(paths)} path(s) changed on both sides since commit {self._newest(base, paths[0])}: {'; '.join(named)}{more}.",
+            f"{len(paths)} path(s) changed on both sides since commit {base[:12]}: {'; '.join(named)}{more}.",
             next_step=f"look at what stands on {into} now; run again to replace it",
         )
 

@@ -266,21 +266,24 @@ class Transfer:
             self._fetch_one(one)
 
     def _fetch_one(self, one: Fetch) -> None:
-        fresh = one.target.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
             one.target.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("xb") as file:
-                self._write_ranges(one, file.fileno())
-            self._compare_file(one, fresh)
-            fresh.chmod(0o444)
-            sync_one(fresh)  # a name in the cache is relied on after a power cut
-            fresh.replace(one.target)
+            self._fetch_to(one, one.target.with_name(f".{secrets.token_hex(8)}.tmp"))
         except NotFound as gone:
             raise StoreError(f"Object {one.path} at {one.commit[:12]} is missing: {gone.message}", next_step=MISSING) from gone
         except OSError as error:
             raise StoreError(
                 f"{one.target} could not be written: {error}.", next_step="free disk space or set the rights"
             ) from error
+
+    def _fetch_to(self, one: Fetch, fresh: Path) -> None:
+        try:
+            with fresh.open("xb") as file:
+                self._write_ranges(one, file.fileno())
+            self._compare_file(one, fresh)
+            fresh.chmod(0o444)
+            sync_one(fresh)  # a name in the cache is relied on after a power cut
+            fresh.replace(one.target)
         finally:
             fresh.unlink(missing_ok=True)
 

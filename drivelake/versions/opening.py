@@ -47,13 +47,18 @@ def create_store(declared: Store, folder: Path, *, storage_namespace: str | None
 
         assert declared.url is not None, "checked by the declaration"
         assert declared.repository is not None, "checked by the declaration"
-        room = _room(declared, folder)
-        return LakeFSStore.create(declared.url, declared.repository, room, storage_namespace=storage_namespace)
+        return LakeFSStore.create(
+            declared.url,
+            declared.repository,
+            _room(declared, folder),
+            storage_namespace=storage_namespace,
+            s3_endpoint=declared.s3_endpoint,
+        )
     return EmbeddedStore.create(_room(declared, folder), _bucket(declared))
 
 
 def _room(declared: Store, folder: Path) -> Path:
-    if declared.kind == "dvc" and declared.bucket is None:
+    if declared.local:
         return folder
     return folder / f"{declared.kind}-{hashlib.sha256(declared.describe().encode()).hexdigest()[:8]}"
 
@@ -71,4 +76,4 @@ def _lakefs(declared: Store, folder: Path) -> VersionStore:
 
     assert declared.url is not None, "checked by the declaration"
     assert declared.repository is not None, "checked by the declaration"
-    return LakeFSStore(declared.url, declared.repository, _room(declared, folder))
+    return LakeFSStore(declared.url, declared.repository, _room(declared, folder), s3_endpoint=declared.s3_endpoint)

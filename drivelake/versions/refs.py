@@ -30,6 +30,7 @@ __all__ = ["HEADS", "TAGS", "BucketRefs", "LocalRefs", "Refs"]
 HEADS, TAGS = "refs/heads/", "refs/tags/"
 LOCK_WAIT_S = 5.0
 AT_ONCE = 16
+NOTHING = ""  # no value of a ref
 VALUE = re.compile(rb"([0-9a-f]{40})\n")
 
 
@@ -52,7 +53,7 @@ class Refs(Protocol):
         """Point ``ref`` at ``new`` if it points at ``old`` (None: no such ref). False when it points elsewhere."""
 
     def unheard(self, ref: str, new: str | None) -> bool:
-        """Whether this object tried to point ``ref`` at ``new`` and never heard what came of it."""
+        """Whether this object tried to point ``ref`` at ``new`` and never heard what came of it; forgets that it did."""
 
 
 class LocalRefs:
@@ -141,7 +142,7 @@ class BucketRefs:
         self._local = local
         self._read: dict[str, tuple[str, str]] = {}  # ETag and value of each ref as last listed
         self._seen: dict[str, tuple[str | None, str | None]] = {}  # the same, as last asked for: what the next move expects
-        self._unheard: dict[str, str | None] = {}
+        self._unheard: dict[str, str | None] = {}  # None: it was to be removed
 
     def _key(self, ref: str) -> str:
         return f"{FOLDER}/{ref}"
@@ -199,6 +200,7 @@ class BucketRefs:
 
     def move(self, ref: str, old: str | None, new: str | None) -> bool:
         """See Refs. After an answer that never came the same move again finds what the lost one did."""
+        lost = self.unheard(ref, new)
         value, etag = self._seen.pop(ref, (None, None))
         if value != old or (new is None and etag is None):
             value, etag = self._get(ref)
@@ -208,7 +210,7 @@ class BucketRefs:
                 return True
             value, etag = self._get(ref)
         self._mirror(ref, value)
-        return value == new and self.unheard(ref, new)
+        return value == new and lost
 
     def _write(self, ref: str, etag: str | None, new: str | None) -> bool:
         self._unheard[ref] = new
@@ -216,13 +218,12 @@ class BucketRefs:
             moved = self._bucket.put_if(self._key(ref), f"{new}\n".encode(), etag)
         else:
             moved = etag is None or self._bucket.delete_if(self._key(ref), etag)
-        if moved:
-            self._unheard.pop(ref, None)
+        self._unheard.pop(ref, None)
         return moved
 
     def unheard(self, ref: str, new: str | None) -> bool:
         """See Refs."""
-        return ref in self._unheard and self._unheard[ref] == new
+        return self._unheard.pop(ref, NOTHING) == new
 
     def sweep(self, older_than_s: float) -> None:
         """Remove branches of publishers that nobody moved for so long, by the bucket's own clock."""

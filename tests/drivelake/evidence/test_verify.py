@@ -11,7 +11,7 @@ import pytest
 import rfc8785
 import yaml
 
-from drivelake.errors import DrivelakeError, VerificationFailed
+from drivelake.errors import DrivelakeError, VerificationFailed, Withdrawn
 from drivelake.evidence.keys import add_public, create_keys, load_public, load_signer
 from drivelake.evidence.lineage import ancestors, find_version
 from drivelake.evidence.log import EvidenceLog
@@ -24,6 +24,7 @@ from drivelake.lake import Lake
 from drivelake.logs.stages import RAW_LOGS, SIGNALS
 from drivelake.manifest import ASSETS
 from drivelake.stage import Finding, materialise
+from drivelake.withdrawal import withdraw
 
 MADE = [asset for asset in ASSETS if asset != "calibrations"]  # the generated rigs name none
 BELOW = [asset for asset in MADE if asset != "evidence"]  # of an artefact
@@ -148,6 +149,36 @@ def test_an_old_version_is_walked_with_the_history(chain_copy, generated):
     assert check(chain_copy, scope="history") == []
     flip(old)
     assert any(old.name in p for p in check(chain_copy, scope="history"))
+
+
+def test_bytes_withdrawn_with_authority_are_noticed_and_all_else_is_verified(chain_copy):
+    withdraw(chain_copy.store, "signals_01", reason="the driver asked for it", authority="privacy office, case 7")
+    raw = chain_copy.head("raw_logs", "signals_01")
+    with pytest.raises(Withdrawn, match="ABSENT-AUTHORISED"):
+        raw.path("logs/camera.mcap")
+    lake = Lake(chain_copy.root)
+    result = verify(lake, one_of(lake, "soc_artefacts"), scope="main")
+    assert result.problems == []
+    absent = [notice for notice in result.notices if notice.startswith("ABSENT-AUTHORISED: the bytes of raw_logs/signals_01 ")]
+    assert len(absent) == 1
+    assert "privacy office, case 7" in absent[0]
+    assert "signed by nobody yet" in absent[0]
+
+
+def test_missing_bytes_of_what_nothing_names_are_noticed_and_of_anything_else_a_problem(chain_copy):
+    def landed_again(note):
+        with (chain_copy.inbox / "signals_01" / "drive.yaml").open("a") as sidecar:
+            sidecar.write(f"# {note}\n")
+        return materialise(RAW_LOGS, chain_copy, "signals_01", LakeNotary(chain_copy)).version.path("logs/drive.yaml")
+
+    replaced, newest = landed_again("looked at"), landed_again("and again")
+    replaced.unlink()
+    lake = Lake(chain_copy.root)
+    result = verify(lake, find_version(lake, None), scope="history")
+    assert result.problems == []
+    assert any("a collection may have removed them" in notice for notice in result.notices)
+    newest.unlink()
+    assert any(newest.name in problem for problem in check(chain_copy, scope="main"))
 
 
 def test_a_version_taken_away_from_main_is_noticed(chain_copy):

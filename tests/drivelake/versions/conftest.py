@@ -6,10 +6,12 @@ A test that takes ``store`` runs on all four. A module for the embedded store al
 
 import itertools
 import json
+import logging
 import secrets
 import tempfile
 from pathlib import Path
 
+import moto.backends
 import pytest
 
 from drivelake.storage import Store
@@ -18,6 +20,16 @@ from tests.drivelake.versions.backends import KINDS, Site
 from tests.servers.faults import FaultProxy
 from tests.servers.lakefs.fixtures import S3Block, lakefs_server
 from tests.servers.s3 import fresh_bucket
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_moto():
+    """moto lists its modules on disk, 180 files, for each request, and logs each: a fifth of its time."""
+    names = tuple(moto.backends.list_of_moto_modules())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moto.backends, "list_of_moto_modules", lambda: names)
+        patch.setattr(logging.getLogger("werkzeug"), "level", logging.WARNING)
+        yield
 
 
 @pytest.fixture(scope="session")

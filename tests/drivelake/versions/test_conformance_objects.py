@@ -67,10 +67,9 @@ def test_two_never_collect_at_once_and_the_next_may_when_the_first_is_done(store
         pass
 
 
-def test_a_publisher_waits_for_a_collection_and_then_gets_through(store, put_up, content, reopen):
-    """What stood in the store before, and is discarded just then, is stored again: nobody relies on what is gone."""
+def test_a_publisher_that_meets_a_collection_gets_through_and_relies_on_nothing_that_goes(store, put_up, content, reopen):
+    """The same bytes stood in the store before and are taken out just then: they are stored again."""
     first = put_up(PATH, FILES)
-    named = dict(store.objects(first, PATH))
     store.branch("work")
     store.remove("work", PATH)
     store.commit("work", "gone", {})
@@ -79,9 +78,9 @@ def test_a_publisher_waits_for_a_collection_and_then_gets_through(store, put_up,
     elsewhere, done = reopen(store), []
     publisher = threading.Thread(target=lambda: done.append(put_up(PATH, FILES, into=elsewhere)))
     with store.collecting():
+        named = store.objects(first, PATH)
         publisher.start()
         publisher.join(0.3)
-        assert not done
         if held(store) is not None:
             store.discard(named)
     publisher.join(60)

@@ -218,12 +218,12 @@ def test_messages_and_metadata_come_back_as_given(store, make, reopen):
     assert found == given_
 
 
-@pytest.mark.parametrize("metadata", [{"two words": "v"}, {"": "v"}, {"k:": "v"}, {"k": "two\nlines"}, {"ü": "v"}])
-def test_metadata_that_could_not_come_back_is_refused_and_nothing_is_committed(store, make, metadata):
+def test_metadata_that_could_not_come_back_is_refused_and_nothing_is_committed(store, make):
     store.branch("work")
     store.put("work", PATH, make({"a": b"1"}), {})
-    with pytest.raises(StoreError):
-        store.commit("work", "m", metadata)
+    for metadata in ({"two words": "v"}, {"": "v"}, {"k:": "v"}, {"k": "two\nlines"}, {"ü": "v"}):
+        with pytest.raises(StoreError):
+            store.commit("work", "m", metadata)
     assert store.resolve("work") == store.resolve(MAIN)
 
 

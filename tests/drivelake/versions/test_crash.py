@@ -7,8 +7,18 @@ import signal
 
 import pytest
 
+from drivelake.versions import MAIN
 from tests.drivelake.versions.backends import SHARED, die
-from tests.drivelake.versions.replacing import heals, is_old_or_new, publish_in_a_process, put_old
+from tests.drivelake.versions.replacing import (
+    PATH,
+    follows_once,
+    heals,
+    is_old_or_new,
+    numbered,
+    publish_in_a_process,
+    put_old,
+    stands_at,
+)
 
 STEPS = ["branched", "objects staged", "committed on branch", "merged", "branch deleted"]
 
@@ -45,16 +55,23 @@ def dying_at_change(nth):
 @pytest.mark.parametrize("site", SHARED, indirect=True)
 def test_after_a_kill_at_any_request_main_is_old_or_new_and_running_again_heals(store, site, make, put_up, content):
     """Between answers to requests that change something, the server is in no state that these kills do not leave."""
+    files, manifest = numbered(0)
+    put_up(PATH, files, manifest=manifest)
+    machines = [site.machine(), site.machine()]
     found = []
-    for nth in itertools.count(1):
-        path = f"raw_logs/killed_at_{nth}"
-        put_old(put_up, path)
-        exit_code = publish_in_a_process(site.another, make, path=path, sabotage=lambda nth=nth: dying_at_change(nth))
+    for n in itertools.count(1):
+        files, manifest = numbered(n)
+        dying = lambda n=n: dying_at_change(n)  # noqa: E731
+        exit_code = publish_in_a_process(lambda: site.another(machines[0]), make, (files, manifest), sabotage=dying)
         if exit_code == 0:
             break
         assert exit_code == -signal.SIGKILL
-        found.append(is_old_or_new(store, content, path))
-        heals(site.another() if nth % 2 else store, put_up, content, path)
+        found.append(stands_at(store, content, n))
+        commit = put_up(PATH, files, manifest=manifest, into=site.another(machines[n % 2]))
+        assert next(store.history(MAIN, PATH)).commit == commit
+        assert stands_at(store, content, n)
+    follows_once(store, n)
+    assert list(store.strangers()) == []
     assert len(found) >= 4, "a branch, objects, a commit and a merge"
-    assert found == sorted(found, reverse=True), "old until main moves, then new"
-    assert set(found) == {"old", "new"}
+    assert found == sorted(found), "old until main moves, then new"
+    assert set(found) == {False, True}

@@ -8,7 +8,7 @@ import pytest
 
 from drivelake.versions import EmbeddedStore
 from tests.drivelake.versions.backends import calling, die
-from tests.drivelake.versions.replacing import PATH, heals, is_old_or_new, old_of, publish_in_a_process, put_old
+from tests.drivelake.versions.replacing import OLD, PATH, heals, is_old_or_new, publish_in_a_process, put_old
 
 
 @pytest.fixture
@@ -81,4 +81,4 @@ def test_a_killed_publish_of_one_path_does_not_hold_up_another(old, store, make,
     assert (store.root / "repo.git" / "refs" / "heads" / "main.lock").exists(), "the kill left git's lock behind"
     put_up("raw_logs/drive_02", {"a": b"1"})
     assert content(store, "main", "raw_logs/drive_02") == {"a": b"1"}
-    assert content(store, "main", PATH) == old_of(PATH)
+    assert content(store, "main", PATH) == OLD

@@ -15,7 +15,7 @@ import pytest
 from drivelake.errors import Conflict, StoreError
 from drivelake.versions import MAIN, publish
 from tests.drivelake.versions.backends import SHARED, in_a_child
-from tests.drivelake.versions.replacing import heals, is_old_or_new, new_of, put_old
+from tests.drivelake.versions.replacing import NEW, heals, is_old_or_new, put_old
 
 PATH = "raw_logs/drive_01"
 NEWNS, NEWUSER, PRIVATE = 0x00020000, 0x10000000, 0x40000 | 0x4000
@@ -63,7 +63,7 @@ def test_a_disk_that_fills_up_at_any_moment_of_a_publish(site, make, put_up, con
         small_disk(machine.parent, 3072)
         store = site.create() if site.local else site.another(machine)
         outcomes = []
-        for room in (0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128):
+        for room in (0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128) if site.local else (0, 8, 32):
             path = f"raw_logs/room_{room}"
             put_up(path, {"a": b"old " + path.encode()}, manifest=b"old", into=store)
             files = {f"a/{n}": bytes([n]) * 4096 + path.encode() for n in range(6)}
@@ -114,7 +114,7 @@ def test_a_file_that_finds_no_room_on_this_machine_is_never_taken_for_whole(stor
 @pytest.mark.parametrize("size", [0, 50, 1000])
 def test_what_cannot_be_written_leaves_main_old_or_new_and_running_again_heals(size, store, site, make, put_up, content):
     put_old(put_up)
-    folder = make(new_of(PATH))
+    folder = make(NEW)
 
     def child():
         client = site.another()

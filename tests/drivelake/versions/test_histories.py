@@ -11,7 +11,7 @@ from drivelake.versions import MAIN
 
 PATHS = ("raw_logs/drive_1", "raw_logs/drive_10", "signals/drive_1")
 BRANCHES = ("left", "right")
-EXAMPLES = {"dvc-local": 25, "dvc-s3": 6, "lakefs-local": 6, "lakefs-s3": 4}
+EXAMPLES = {"dvc-local": 25, "dvc-s3": 4, "lakefs-local": 6, "lakefs-s3": 3}
 
 
 class Model:

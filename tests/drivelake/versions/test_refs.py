@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from drivelake.errors import NotFound, StoreError, Unavailable
+from drivelake.errors import Conflict, NotFound, StoreError, Unavailable
 from drivelake.versions import MAIN, EmbeddedStore, embedded
 from drivelake.versions.bucket import Bucket
 from drivelake.versions.refs import HEADS, TAGS
@@ -109,16 +109,19 @@ def test_a_call_whose_answer_was_lost_may_be_repeated(store, other, bucket, monk
         monkeypatch.setattr(bucket, name, call)
 
     main = store.resolve(MAIN)
-    for act, name in (
-        (lambda: store.branch("work"), "put_if"),
-        (lambda: store.delete_branch("work"), "delete_if"),
-        (lambda: store.tag("prod", main), "put_if"),
-        (lambda: store.untag("prod", main), "delete_if"),
+    for act, name, again in (
+        (lambda: store.branch("work"), "put_if", Conflict),
+        (lambda: store.delete_branch("work"), "delete_if", NotFound),
+        (lambda: store.tag("prod", main), "put_if", None),
+        (lambda: store.untag("prod", main), "delete_if", NotFound),
     ):
         losing(name)
         with pytest.raises(Unavailable):
             act()
         act()
+        if again is not None:
+            with pytest.raises(again):
+                act()  # it was heard by now, so this one is another's
     assert list(other.branches()) == ["main"]
     assert dict(other.tags()) == {}
     with pytest.raises(NotFound):

@@ -45,7 +45,8 @@ def test_lakes_of_other_names_do_not_see_each_other_and_collecting_in_one_leaves
         for other in others:
             with other.collecting():
                 pass
-        store.discard([found.id for found in held(store) or ()])
+        if found := held(store):
+            store.discard(stored.id for stored in found)
     for n, (place, other) in enumerate(zip(neighbours, others, strict=True)):
         assert content(place.another(), MAIN, PATH) == {"a": b"same", "own": b"%d" % n}
         assert other.check() > 0
