@@ -12,6 +12,7 @@ Never here: what the versions mean, how they are made, who signs them.
     <lake>/keys/            private keys of this lake's runner, logger and log
     <lake>/scratch/         work in progress; nothing in it is a version
     <lake>/catalogue.sqlite what was seen, landed and framed, a drive a row
+    <lake>/hashes.sqlite    SHA-256 of large logs of the inbox, by size, times and place, so that they are hashed once
     <lake>/studies.sqlite   Optuna's studies, so that a killed search goes on
     <lake>/runs/            locks of living runs
     <lake>/reports/         copies of evidence reports, for people
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING
 
 from drivelake.declaration import Declaration, load_declaration, parse_declaration
 from drivelake.errors import DeclarationError, NotFound, StoreError, VerificationFailed
-from drivelake.manifest import ASSETS, Input, Manifest, Reference, regular_hash
+from drivelake.manifest import ASSETS, Input, Manifest, regular_hash
 from drivelake.versions import (
     CODE_TRAILER,
     MANIFEST,
@@ -322,10 +323,6 @@ class Lake:
     def _files(self, ref: str, manifest: Manifest) -> Mapping[str, Path]:
         self.withdrawals.refuse(manifest.asset, manifest.partition, manifest.version)
         return self.store.files(ref, manifest.name)
-
-    def locate(self, reference: Reference) -> Path:
-        """Where a registered log stands on this machine."""
-        return self.inbox / reference.uri.removeprefix("inbox:")
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:

@@ -15,6 +15,7 @@ import re
 import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, get_args
 
@@ -152,9 +153,13 @@ class Manifest(BaseModel):
 
     def canonical(self) -> bytes:
         """RFC 8785 bytes; the same manifest gives the same bytes on every machine."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> bytes:
         return rfc8785.dumps(self.model_dump(mode="json"))
 
-    @property
+    @cached_property
     def version(self) -> str:
         """SHA-256 of the canonical bytes, 64 hex digits."""
         return hashlib.sha256(self.canonical()).hexdigest()

@@ -91,7 +91,7 @@ def test_every_yaml_example_parses_as_what_it_is_marked():
             parse_calibration(block, where=mark)
         else:
             assert mark == "# drive.yaml", f"unmarked yaml block: {block}"
-            assert set(loaded) <= {"vehicle", "tags"}
+            assert set(loaded) <= {"vehicle", "tags", "logs"}
     assert seen == {"# full declaration", "# fragment", "# drive.yaml", "# calibration.yaml"}
 
 
@@ -114,9 +114,9 @@ def test_every_command_has_a_section_and_no_other_is_there():
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_options_of_a_command_are_those_of_its_table(command):
     taken = {opt for p in COMMANDS[command].params if p.param_type_name == "option" for opt in p.opts}
-    told = {word for cell in first_cells(sections()[command]) for word in re.findall(r"--[a-z-]+", cell)}
+    told = {word for cell in first_cells(sections()[command]) for word in re.findall(r"--[a-z0-9-]+", cell)}
     assert told == taken - {"--help"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", sections()[command])) <= taken
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", sections()[command])) <= taken
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(DOCS).as_posix())

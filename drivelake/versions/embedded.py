@@ -294,7 +294,7 @@ class EmbeddedStore:
         start = self._graph.resolve(ref)
         for commit in self._history.walk(start) if path is None else self._history.walk_changes(start, place(check_path(path))):
             message, metadata = split_message(commit.message)
-            yield HistoryEntry(commit.id, datetime.fromtimestamp(commit.time_s, UTC), message, metadata)
+            yield HistoryEntry(commit.id, datetime.fromtimestamp(commit.time_s, UTC), message, metadata, commit.parents)
 
     def find(self, path: str, version: str, ref: str = MAIN) -> str | None:
         """See VersionStore; reads commits only, no trees."""

@@ -16,6 +16,7 @@ from drivelake.frames.stage import SENSOR_FRAMES
 from drivelake.lake import Lake
 from drivelake.logs.stages import RAW_LOGS, SIGNALS
 from drivelake.manifest import hash_file
+from drivelake.references import stands_at
 from drivelake.stage import materialise, stale_because
 from tests.drivelake.logs.making import rechunk
 from tests.support import small_declaration
@@ -206,7 +207,7 @@ class TestARegisteredLog:
         raw, _, frames = make(lake, "signals_01")
         assert [r.path for r in raw.manifest.references] == ["logs/camera.mcap"]
         assert "logs/camera.mcap" not in raw.files
-        assert lake.locate(raw.manifest.references[0]) == folder / "camera.mcap"
+        assert stands_at(raw.manifest.references[0], lake.inbox) == folder / "camera.mcap"
         assert frames.manifest.facts["frames"] > 100
 
     def test_a_changed_byte_stops_the_next_read(self, lake, generated):
@@ -236,6 +237,6 @@ class TestARegisteredLog:
         arrive(lake, generated / "inbox" / "signals_01", "signals_01")
         (raw,) = make(lake, "signals_01", RAW_LOGS)
         moved = Lake(lake.root.rename(tmp_path / "moved"))
-        assert moved.locate(raw.manifest.references[0]) == tmp_path / "moved" / "inbox" / "signals_01" / "camera.mcap"
+        assert stands_at(raw.manifest.references[0], moved.inbox) == tmp_path / "moved" / "inbox" / "signals_01" / "camera.mcap"
         _, frames = make(moved, "signals_01", SIGNALS, SENSOR_FRAMES)
         assert frames.manifest.facts["frames"] > 100

@@ -78,8 +78,9 @@ def new_site(request, tmp_path, monkeypatch):
         repository = f"lake-{secrets.token_hex(6)}"
         if server.kind == "real":
             request.addfinalizer(lambda: server.sdk().repositories_api.delete_repository(repository, force=True))
-        declared = Store(kind="lakefs", url=server.endpoint, repository=repository)
         behind = request.getfixturevalue("behind_lakefs") if kind == "lakefs-s3" and server.kind != "real" else None
+        endpoint = behind.endpoint if behind else None
+        declared = Store(kind="lakefs", url=server.endpoint, repository=repository, s3_endpoint=endpoint)
         return Site(kind, declared, folder, f"{server.namespace}/{repository}", behind)
 
     return go

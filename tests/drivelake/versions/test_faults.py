@@ -180,9 +180,10 @@ def test_an_s3_behind_the_server_that_fails_for_a_while_is_waited_for(kind, stor
     heals(store, put_up, content)
 
 
-def test_the_same_bytes_published_again_stand_on_the_disk_once(embedded, put_up):
+@pytest.mark.parametrize("site", ["dvc-local"], indirect=True)
+def test_the_same_bytes_published_again_stand_on_the_disk_once(store, put_up):
     large = bytes(range(256)) * 2000
-    put_up("raw_logs/drive_01", {"large": large}, into=embedded)
-    before = sum(found.size for found in embedded.stored())
-    put_up("raw_logs/drive_02", {"large": large, "copy": large}, into=embedded)
-    assert sum(found.size for found in embedded.stored()) - before < len(large) / 4
+    put_up("raw_logs/drive_01", {"large": large})
+    before = sum(found.size for found in store.stored())
+    put_up("raw_logs/drive_02", {"large": large, "copy": large})
+    assert sum(found.size for found in store.stored()) - before < len(large) / 4
