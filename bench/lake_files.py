@@ -12,7 +12,7 @@ from pathlib import Path
 from drivelake.demo import example
 from drivelake.lake import Lake
 from drivelake.versions import MAIN, EmbeddedStore, publish
-from drivelake.versions.paths import place
+from drivelake.versions.dvc.paths import place
 
 __all__ = ["ASSET", "write_lake", "write_order"]
 

@@ -51,7 +51,7 @@ from drivelake.versions.locks import exclusive
 from drivelake.withdrawal import OF_A_DRIVE, Withdrawals
 
 if TYPE_CHECKING:
-    from drivelake.snapshot import Snapshot
+    from drivelake.snapshots.snapshot import Snapshot
 
 __all__ = ["DECLARATION", "LAKE_ENV", "Lake", "Version", "find_lake"]
 
@@ -272,7 +272,7 @@ class Lake:
         Raises:
             NotFound: the ref resolves to nothing.
         """
-        from drivelake.snapshot import Snapshot  # Arrow and DuckDB take half a second, which publishing can do without
+        from drivelake.snapshots.snapshot import Snapshot  # Arrow and DuckDB take half a second, which publishing can do without
 
         return Snapshot(self, ref)
 

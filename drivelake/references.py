@@ -17,7 +17,7 @@ from pathlib import Path
 from drivelake.errors import Conflict, InputError, LogDamaged, NotFound, StoreError
 from drivelake.hashing import hash_files, read_ahead
 from drivelake.manifest import Reference, hash_file
-from drivelake.versions.bucket import Bucket, Head
+from drivelake.versions.s3.bucket import Bucket, Head
 
 __all__ = ["INBOX", "bring", "register", "rehash", "stands_at"]
 

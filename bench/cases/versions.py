@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
     from drivelake.versions import EmbeddedStore
-    from drivelake.versions.bucket import Bucket
+    from drivelake.versions.s3.bucket import Bucket
 
 __all__ = ["CASES"]
 
@@ -132,7 +132,7 @@ class _Store:
         self.store: EmbeddedStore = EmbeddedStore.create(room / "store", None if place is None else self._bucket(place))
 
     def _bucket(self, place: Place) -> Bucket:
-        from drivelake.versions.bucket import Bucket
+        from drivelake.versions.s3.bucket import Bucket
 
         class Counting(Bucket):
             def upload(inner, files: Mapping[str, Path]) -> None:  # noqa: N805 - self is the one that counts

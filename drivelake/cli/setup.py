@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, talk
-from drivelake.errors import DeclarationError, StoreError
+from drivelake.errors import DeclarationError, Denied, StoreError
 from drivelake.lake import DECLARATION, Lake, find_lake
 from drivelake.storage import Store
-from drivelake.versions import EmbeddedStore
+from drivelake.versions import EmbeddedStore, VersionStore
 
 __all__ = ["register"]
 
@@ -62,12 +62,15 @@ def init(
         text = declaration.read_text(encoding="utf-8") if declaration else example("generated")
     declared = _store(store, bucket, s3_endpoint, url, repository)
     opened = Lake.create(root, with_store(text, declared), storage_namespace=storage_namespace)
+    rules = _rules(opened.store)
     at = opened.store.resolve("main")
     if as_json:
-        emit({"lake": str(opened.root), "store": declared.describe(), "main": at})
+        emit({"lake": str(opened.root), "store": declared.describe(), "main": at, "rules": rules})
         return
     console.print(f"lake      {escape(str(opened.root))}", soft_wrap=True)
     console.print(f"store     {escape(declared.describe())}, main at {at[:12]}", soft_wrap=True)
+    if rules:
+        console.print(f"rules     {escape(rules)}", soft_wrap=True)
     console.print(
         f"next      put drives into {escape(str(opened.inbox))}, then drivelake ingest --lake {escape(str(root))}", soft_wrap=True
     )
@@ -94,6 +97,7 @@ def migrate(
     with talk.status("moving") as status, opened.scratch("migrate") as scratch:
         into = create_store(target, opened.root / "store", storage_namespace=storage_namespace)
         moved = move(opened.store, into, scratch, tell=status.update)
+    rules = _rules(into)  # not before: what was made before there were rules need not follow them
     # The lake changes stores in this one step; what it had stays where it is.
     before = opened.declaration.store.describe()
     text = with_store((opened.root / DECLARATION).read_text(encoding="utf-8"), target)
@@ -101,7 +105,7 @@ def migrate(
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(opened.root / DECLARATION)
     if as_json:
-        emit({"versions": moved.versions, "copied": moved.copied, "tags": moved.tags, "store": target.describe()})
+        emit({"versions": moved.versions, "copied": moved.copied, "tags": moved.tags, "store": target.describe(), "rules": rules})
         return
     console.print(f"moved     {moved.versions} versions ({moved.copied} copied now), {moved.tags} tags", soft_wrap=True)
     console.print(f"store     {escape(target.describe())}", soft_wrap=True)
@@ -153,6 +157,19 @@ def push(
         f"{sent.git_objects} git objects ({sent.git_objects_moved} stored again) and {sent.files} files of {sent.versions} "
         f"versions are on {escape(str(opened.declaration.store.bucket))}"
     )
+
+
+def _rules(store: VersionStore) -> str:
+    """Give a lakeFS repository its rules, and say how that went; nothing elsewhere."""
+    from drivelake.versions.lakefs.store import LakeFSStore
+
+    if not isinstance(store, LakeFSStore):
+        return ""
+    try:
+        store.install_rules()
+    except Denied as refused:
+        return f"not looked at: {refused.message} Who made the repository can: drivelake init again."
+    return "main takes merges alone; a pre-merge hook asks for version, run and manifest; lakeFS' own gc keeps what was committed"
 
 
 def with_store(text: str, store: Store) -> str:

@@ -24,7 +24,7 @@ from drivelake.versions import MAIN, RUN_TRAILER, VERSION_TRAILER
 if TYPE_CHECKING:
     import duckdb
 
-    from drivelake.comparison import Change, Comparison
+    from drivelake.snapshots.comparison import Change, Comparison
 
 __all__ = ["register"]
 
@@ -56,8 +56,8 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Ask the tables of a commit with SQL, where their files stand; nothing is copied, nothing can be written."""
-    from drivelake.rows import write_csv, write_json, write_parquet
-    from drivelake.snapshot import Snapshot
+    from drivelake.snapshots.rows import write_csv, write_json, write_parquet
+    from drivelake.snapshots.snapshot import Snapshot
 
     if as_csv and (as_json or out):
         raise DeclarationError("--csv goes with neither --json nor --out.", next_step="choose one")
@@ -87,7 +87,7 @@ def _whole(write: Callable[[IO[str]], None]) -> None:
 
 
 def _show(found: duckdb.DuckDBPyRelation, limit: int, title: str) -> None:
-    from drivelake.rows import count, rows, text_of
+    from drivelake.snapshots.rows import count, rows, text_of
 
     shown = list(rows(found.limit(limit + 1)))
     table(title, found.columns, ([text_of(value) for value in row] for row in shown[:limit]))
@@ -103,7 +103,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What differs between two commits: partitions of each asset, and rows of each table. No table's data is read."""
-    from drivelake.comparison import compare
+    from drivelake.snapshots.comparison import compare
 
     found = compare(Lake(find_lake(lake)), a, b)
     if as_json:
@@ -213,7 +213,7 @@ def checkout(
     as_json: AsJson = False,
 ) -> None:
     """Copy versions into a folder, as ASSET/PARTITION/FILE with their manifests, every byte compared."""
-    from drivelake.checkout import checkout as write
+    from drivelake.snapshots.checkout import checkout as write
 
     with talk.status("copying"):
         done = write(Lake(find_lake(lake)), ref, folder, what or ())

@@ -7,7 +7,7 @@ Never here: what a version means, how it is made, signed or verified; a manifest
 many share. ``lakefs`` keeps it on a lakeFS server. ``opening`` chooses between them by the declaration.
 """
 
-from drivelake.versions.embedded import EmbeddedStore
+from drivelake.versions.dvc.embedded import EmbeddedStore
 from drivelake.versions.opening import create_store, open_store
 from drivelake.versions.store import (
     CODE_TRAILER,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivelake.storage import Store
-from drivelake.versions.embedded import EmbeddedStore
+from drivelake.versions.dvc.embedded import EmbeddedStore
 from drivelake.versions.store import VersionStore
 
 if TYPE_CHECKING:
-    from drivelake.versions.bucket import Bucket
+    from drivelake.versions.s3.bucket import Bucket
 
 __all__ = ["create_store", "open_store"]
 
@@ -43,7 +43,7 @@ def create_store(declared: Store, folder: Path, *, storage_namespace: str | None
         storage_namespace: lakeFS only: where a new repository keeps its objects, as in ``s3://bucket/prefix``.
     """
     if declared.kind == "lakefs":
-        from drivelake.versions.lakefs import LakeFSStore
+        from drivelake.versions.lakefs.store import LakeFSStore
 
         assert declared.url is not None, "checked by the declaration"
         assert declared.repository is not None, "checked by the declaration"
@@ -66,13 +66,13 @@ def _room(declared: Store, folder: Path) -> Path:
 def _bucket(declared: Store) -> Bucket | None:
     if declared.bucket is None:
         return None
-    from drivelake.versions.bucket import Bucket  # boto3 takes a third of a second, which no lake of one machine needs
+    from drivelake.versions.s3.bucket import Bucket  # boto3 takes a third of a second, which no lake of one machine needs
 
     return Bucket(declared.bucket, declared.s3_endpoint)
 
 
 def _lakefs(declared: Store, folder: Path) -> VersionStore:
-    from drivelake.versions.lakefs import LakeFSStore  # its client takes a third of a second, which no embedded lake needs
+    from drivelake.versions.lakefs.store import LakeFSStore  # its client takes a third of a second, which no embedded lake needs
 
     assert declared.url is not None, "checked by the declaration"
     assert declared.repository is not None, "checked by the declaration"

@@ -9,7 +9,7 @@ from drivelake import references
 from drivelake.errors import Denied, InputError, LogDamaged, StoreError, Unavailable
 from drivelake.manifest import Reference, hash_file
 from drivelake.references import bring, register, rehash
-from drivelake.versions import s3_calls
+from drivelake.versions.s3 import calls as s3_calls
 from tests.servers.faults import FaultProxy
 from tests.servers.s3 import client, fresh_bucket
 

@@ -11,7 +11,7 @@ import pytest
 from drivelake.lake import Lake
 from drivelake.manifest import hash_file
 from tests.drivelake.cli.running import drivelake, process
-from tests.drivelake.tabled import frames, put, put_drive, tabled_lake
+from tests.drivelake.snapshots.tabled import frames, put, put_drive, tabled_lake
 
 # runs the command line with dagster and the network out of reach
 ALONE = """

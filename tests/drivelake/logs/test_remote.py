@@ -146,7 +146,7 @@ def test_a_replaced_log_reads_as_it_landed_where_the_bucket_keeps_versions_and_i
 
 
 def test_a_server_that_does_not_answer_is_a_problem_for_the_verifier_and_no_silence(landed, monkeypatch):
-    from drivelake.versions import s3_calls
+    from drivelake.versions.s3 import calls as s3_calls
 
     monkeypatch.setattr(s3_calls, "PATIENCE_S", 0.1)
     lake = Lake(landed[0].root)

@@ -107,8 +107,8 @@ def reopen(site):
 @pytest.fixture
 def patience(monkeypatch):
     """patience(seconds): for how long every store, also one that is open already, asks a silent server again."""
-    from drivelake.versions.lakefs_calls import Server
-    from drivelake.versions.s3_calls import S3Calls
+    from drivelake.versions.lakefs.calls import Server
+    from drivelake.versions.s3.calls import S3Calls
 
     def go(seconds):
         for owner in (Server, S3Calls):

@@ -33,6 +33,11 @@ class Model:
         parents = self.commits[number][0]
         return {number}.union(*(self.ancestors(parent) for parent in parents))
 
+    def changed(self, number, path):
+        """Whether a commit with one parent changed the path."""
+        parents, tree = self.commits[number]
+        return len(parents) == 1 and tree.get(path) != self.tree(parents[0]).get(path)
+
     def brought_together(self, base, ours, theirs):
         """Three trees made one, path by path; None where both sides changed a path to different content."""
         merged = dict(ours)
@@ -170,8 +175,10 @@ class Pair:
         head = self.model.branches[MAIN]
         for path, value in self.model.tree(head).items():
             assert content(reader, MAIN, path) == {f"f/{n}": value for n in range(len(value))}
-            newest = next(reader.history(MAIN, path)).commit
-            assert reader.read(newest, path, "manifest.json") == value
+            changes = [entry.commit for entry in reader.history(MAIN, path)]
+            assert set(changes) <= {self.ids[n] for n in self.model.ancestors(head) if self.model.changed(n, path)}
+            # Not always the newest: a side branch may have taken away what it had brought, and main kept its own.
+            assert value in [reader.read(c, path, "manifest.json") for c in changes if reader.list(c, path)]
         for one, two in itertools.islice(itertools.pairwise(sorted(kept)), 6):
             left, right = self.model.tree(one), self.model.tree(two)
             assert reader.diff(self.ids[one], self.ids[two]) == tuple(p for p in PATHS if left.get(p) != right.get(p))

@@ -27,7 +27,7 @@ def opened(request):
     def go(site, machine=None):
         if site.kind != "lakefs-s3":
             return site.another(machine)
-        from drivelake.versions.lakefs import LakeFSStore
+        from drivelake.versions.lakefs.store import LakeFSStore
 
         url, repository, endpoint = site.declared.url, site.declared.repository, request.getfixturevalue("s3")
         store = LakeFSStore(url, repository, machine or site.machine(), s3_endpoint=endpoint, young_s=0.0)
