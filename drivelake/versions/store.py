@@ -214,8 +214,8 @@ class VersionStore(Protocol):
 
     # --- what the bytes are kept in (see drivelake.versions.retention)
 
-    def objects(self, ref: str, path: str) -> Mapping[str, int]:
-        """Ids of what holds the bytes of a version, with sizes; what only describes it (manifest, commit) is never among them.
+    def objects(self, ref: str, path: str) -> frozenset[str]:
+        """Ids of what holds the bytes of a version; what only describes it (manifest, commit) is never among them.
 
         Given also where the bytes are gone already.
         """

@@ -163,7 +163,7 @@ class RememberedStore:
 
     def objects(self, ref, path):
         self.calls["objects"] += 1
-        return {name: size for name, size, _ in self.commits[self.resolve(ref)].tree[path][0].values()}
+        return frozenset(name for name, _, _ in self.commits[self.resolve(ref)].tree[path][0].values())
 
     def stored(self):
         for name in sorted(self.bytes):

@@ -337,7 +337,7 @@ class EmbeddedStore:
 
     # --- what the bytes are kept in
 
-    def objects(self, ref: str, path: str) -> Mapping[str, int]:
+    def objects(self, ref: str, path: str) -> frozenset[str]:
         """See VersionStore."""
         return self._objects.ids(self._kept(ref, path))
 

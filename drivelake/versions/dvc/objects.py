@@ -266,15 +266,15 @@ class Objects:
 
     # --- garbage collection
 
-    def ids(self, staged: Staged) -> dict[str, int]:
-        """Ids of a staged folder's files, with sizes in bytes; 0 where the size is not known without the network.
+    def ids(self, staged: Staged) -> frozenset[str]:
+        """Ids of a staged folder's files.
 
         Given also where the files are gone already.
 
         Raises:
             StoreError: as ``listing``.
         """
-        return {_id(md5): size or 0 for md5, size in self.listing(staged).values()}
+        return frozenset(_id(md5) for md5, _ in self.listing(staged).values())
 
     def stored(self) -> Iterator[Stored]:
         """Every object, on the bucket where there is one, else here; but no listings. Ages are by the keeper's clock."""

@@ -325,11 +325,11 @@ class LakeFSStore:
 
     # --- what the bytes are kept in
 
-    def objects(self, ref: str, path: str) -> Mapping[str, int]:
+    def objects(self, ref: str, path: str) -> frozenset[str]:
         """See VersionStore: addresses in the repository's storage."""
         data = self._files.data(self.resolve(ref), check_path(path)).values()
         self._garbage.contents.update({held.address: held.sha256 for held in data if held.sha256})
-        return {held.address: held.size for held in data}
+        return frozenset(held.address for held in data)
 
     def stored(self) -> Iterator[Stored]:
         """See VersionStore; what belongs to no commit and is younger than ``young_s`` is left out.

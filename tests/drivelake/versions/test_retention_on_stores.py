@@ -53,10 +53,10 @@ def new_story(new_site, opened, tmp_path):
 @pytest.fixture
 def short_lease(monkeypatch):
     """A collector's lease that a test can wait for; processes that are forked have it too."""
-    monkeypatch.setattr("drivelake.versions.collection.LEASE_S", LEASE_S)
-    monkeypatch.setattr("drivelake.versions.collection.RENEW_S", 0.5)
-    monkeypatch.setattr("drivelake.versions.collection.POLL_S", 0.1)
-    monkeypatch.setattr("drivelake.versions.lakefs_refs.GC_LEASE_S", LEASE_S)
+    monkeypatch.setattr("drivelake.versions.dvc.collection.LEASE_S", LEASE_S)
+    monkeypatch.setattr("drivelake.versions.dvc.collection.RENEW_S", 0.5)
+    monkeypatch.setattr("drivelake.versions.dvc.collection.POLL_S", 0.1)
+    monkeypatch.setattr("drivelake.versions.lakefs.refs.GC_LEASE_S", LEASE_S)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -61,4 +61,4 @@ def test_two_machines_that_declare_one_lake_have_one(store, site, put_up, conten
     assert [entry.commit for entry in store.history(MAIN, PATH)] == [two, one]
     assert content(store, two, PATH) == {"a": b"2"}
     assert content(elsewhere, one, PATH) == {"a": b"1"}
-    assert dict(store.objects(two, PATH)) == dict(elsewhere.objects(two, PATH))
+    assert store.objects(two, PATH) == elsewhere.objects(two, PATH)

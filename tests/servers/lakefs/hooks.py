@@ -160,7 +160,7 @@ def _matches(action: Action, event: Event) -> bool:
 
 
 def drivelake_pre_merge(event: Event, tree: Tree, changes: Sequence[Difference], read: Callable[[Entry], bytes]) -> None:
-    """The same rule as the Lua in deploy/lakefs/_lakefs_actions/drivelake_pre_merge.yaml, written a second time."""
+    """The same rule as the Lua in drivelake/versions/lakefs/rules/drivelake_pre_merge.yaml, written a second time."""
     del read
     changed = {change.path: change.kind for change in changes}
     places = {place for path in changed if (place := _place(path)) is not None}

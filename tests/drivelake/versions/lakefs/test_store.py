@@ -280,7 +280,7 @@ def test_manifests_and_what_is_staged_are_never_given_to_a_collector(opened, lak
     store.branch("publish-x")
     store.put("publish-x", PATH, make({"a": b"3"}), {"manifest.json": b"three"})
     stored = {one.id: one.size for one in store.stored()}
-    assert stored == {**store.objects(first, PATH), **store.objects(MAIN, PATH)}
+    assert stored == dict.fromkeys(store.objects(first, PATH) | store.objects(MAIN, PATH), 1)
     with pytest.raises(StoreError, match="holds no version's bytes"):
         store.discard([f"{lakefs_s3.namespace}/other/_lakefs/x"])
 
