@@ -134,14 +134,17 @@ class Withdrawals:
             known = self._read = (commit, withdrawals(self._store, commit))
         return known[1]
 
-    def refuse(self, asset: str, partition: str, version: str) -> None:
-        """Raise Withdrawn, if this version's bytes are withdrawn: also while they are still there."""
-        if asset not in OF_A_DRIVE:
-            return
+    def of(self, asset: str, partition: str, version: str) -> str | None:
+        """What stands instead of a version's bytes where they are withdrawn, also while they are still there; None elsewhere."""
         key = Key(asset, partition, version)
-        found = self.standing().get(key)
-        if found is not None:
-            raise Withdrawn(found.says(key), next_step="its manifest and its lineage stay; ask the authority that is named")
+        found = self.standing().get(key) if asset in OF_A_DRIVE else None
+        return None if found is None else found.says(key)
+
+    def refuse(self, asset: str, partition: str, version: str) -> None:
+        """Raise Withdrawn with what ``of`` says."""
+        absent = self.of(asset, partition, version)
+        if absent is not None:
+            raise Withdrawn(absent, next_step="its manifest and its lineage stay; ask the authority that is named")
 
     def refuse_drive(self, drive: str) -> None:
         """Raise Withdrawn, if the drive has a tombstone: what was taken away must not land again from the inbox."""

@@ -63,6 +63,8 @@ def query(
         raise DeclarationError("--csv goes with neither --json nor --out.", next_step="choose one")
     snapshot = Snapshot(Lake(find_lake(lake)), at)
     found = snapshot.sql(sql, threads=threads)
+    for absent in snapshot.absent.values():
+        talk.print(escape(absent), soft_wrap=True)
     chosen = found if limit is None else found.limit(limit)
     if out is not None:
         written = write_parquet(chosen, out)
@@ -220,6 +222,8 @@ def checkout(
     if as_json:
         emit({**vars(done), "folder": str(done.folder)})
         return
+    for said in done.absent.values():
+        talk.print(escape(said), soft_wrap=True)
     for name, uri in done.references.items():
         talk.print(f"[yellow]NOTE[/]  {escape(name)} is not copied: it stands at {escape(uri)}", soft_wrap=True)
     console.print(

@@ -24,11 +24,16 @@ class CuratedDatasets(Stage):
     tools = ("duckdb", "pyarrow")
 
     def recipe(self, lake: Lake, partition: str) -> Recipe:
-        """Frames of every drive that a declared rig names, and the raw logs they came from: pictures and tags are there."""
+        """Frames of every drive that a declared rig names and nobody withdrew, and the raw logs with their pictures and tags."""
         dataset = lake.declaration.datasets.get(partition)
         if dataset is None:
             raise NotFound(f"No dataset {partition!r} is declared.", next_step="add it under datasets in lakehouse.yaml")
-        frames = [v for v in lake.heads("sensor_frames") if lake.declaration.names_drive(v.manifest.partition)]
+        frames = [
+            v
+            for v in lake.heads("sensor_frames")
+            if lake.declaration.names_drive(v.manifest.partition)
+            and lake.withdrawals.of(v.manifest.asset, v.manifest.partition, v.digest) is None
+        ]
         if not frames:
             raise NotFound("No drive that a declared rig names has frames yet.", next_step="ingest drives first")
         raw = tuple(raw_of(lake, version.manifest) for version in frames)

@@ -36,6 +36,8 @@ class Checkout:
         files: how many files, manifests not counted.
         bytes: their sizes, summed.
         references: ``asset/partition/path`` of logs registered where they are, which were not copied, with their URI.
+        absent: ``asset/partition`` of versions whose bytes were withdrawn, and what stands instead of them; their manifests
+            are written.
     """
 
     commit: str
@@ -44,6 +46,7 @@ class Checkout:
     files: int
     bytes: int
     references: dict[str, str]
+    absent: dict[str, str]
 
 
 def checkout(lake: Lake, ref: str, folder: Path, wanted: Sequence[str] = ()) -> Checkout:
@@ -70,9 +73,14 @@ def checkout(lake: Lake, ref: str, folder: Path, wanted: Sequence[str] = ()) -> 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     partial.mkdir()
+    absent = {
+        version.name: said
+        for version in versions
+        if (said := lake.withdrawals.of(version.manifest.asset, version.manifest.partition, version.digest)) is not None
+    }
     try:
         for version in versions:
-            _write(version, partial / version.name)
+            _write(version, partial / version.name, absent.get(version.name))
         sync([*partial.rglob("*"), partial])
         partial.rename(folder)  # an empty folder is replaced
     except OSError:
@@ -81,10 +89,10 @@ def checkout(lake: Lake, ref: str, folder: Path, wanted: Sequence[str] = ()) -> 
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    entries = [(version.name, entry) for version in versions for entry in version.manifest.files]
+    entries = [(v.name, entry) for v in versions if v.name not in absent for entry in v.manifest.files]
     references = {f"{v.name}/{entry.path}": entry.uri for v in versions for entry in v.manifest.references}
     digests = {version.name: version.digest for version in versions}
-    return Checkout(commit, folder, digests, len(entries), sum(entry.bytes for _, entry in entries), references)
+    return Checkout(commit, folder, digests, len(entries), sum(entry.bytes for _, entry in entries), references, absent)
 
 
 def _wanted(lake: Lake, commit: str, wanted: Sequence[str]) -> list[Version]:
@@ -101,8 +109,12 @@ def _wanted(lake: Lake, commit: str, wanted: Sequence[str]) -> list[Version]:
     return list(found.values())
 
 
-def _write(version: Version, folder: Path) -> None:
+def _write(version: Version, folder: Path, absent: str | None) -> None:
     folder.mkdir(parents=True)
+    (folder / MANIFEST).write_bytes(version.manifest.canonical())
+    if absent is not None:
+        (folder / "ABSENT-AUTHORISED").write_text(f"{absent}\n", encoding="utf-8")
+        return
     for entry in version.manifest.files:
         if entry.path.split("/")[0] == MANIFEST:
             raise InputError(f"{version.name} has a file named {entry.path}.", next_step="leave it out")
@@ -115,7 +127,6 @@ def _write(version: Version, folder: Path) -> None:
                 f"with {entry.sha256[:16]}.",
                 next_step="drivelake verify --all, then restore what it names from a copy",
             )
-    (folder / MANIFEST).write_bytes(version.manifest.canonical())
 
 
 def _copy(source: Path, target: Path) -> tuple[int, str]:

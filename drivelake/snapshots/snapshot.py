@@ -13,7 +13,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cached_property, reduce
 from itertools import accumulate
 from operator import and_
@@ -87,6 +86,8 @@ class Snapshot:
         self.ref = ref
         self.commit = lake.store.resolve(ref)
         self._remote = Remote(lake.declaration.store.s3_endpoint)
+        # Versions that a table was read without, and what stands there instead: ABSENT-AUTHORISED, by whom, when and why.
+        self.absent: dict[str, str] = {}
         self._versions: dict[str, Mapping[str, Version]] = {}
         self._tables: dict[str, tuple[Table, ...]] = {}
 
@@ -130,17 +131,39 @@ class Snapshot:
         return table
 
     def addresses(self, table: Table, partitions: Iterable[str] | None = None) -> Mapping[str, Address]:
-        """Where the table's file of each partition, or of some, can be read in place, by partition."""
-        found = {}
-        for partition in table.sizes if partitions is None else partitions:
+        """Where the table's file of each partition, or of some, can be read in place, by partition.
+
+        Raises:
+            Withdrawn: the bytes of one were taken away with authority.
+            StoreError: one is not there, and should be.
+        """
+
+        def address(partition: str) -> Address:
+            self.lake.withdrawals.refuse(table.asset, partition, self.versions(table.asset)[partition].digest)
             there = self.lake.store.addresses(self.commit, f"{table.asset}/{partition}")
             if table.path not in there:
                 raise StoreError(
                     f"{table.asset}/{partition} names {table.path} in its manifest, and the store does not hold it.",
                     next_step="drivelake verify --all",
                 )
-            found[partition] = there[table.path]
-        return found
+            return there[table.path]
+
+        wanted = list(table.sizes if partitions is None else partitions)
+        if self.lake.declaration.store.local:
+            return {partition: address(partition) for partition in wanted}
+        with ThreadPoolExecutor(THREADS) as pool:  # each waits for the network
+            return dict(zip(wanted, pool.map(address, wanted), strict=True))
+
+    def _present(self, table: Table, partitions: Iterable[str]) -> list[str]:
+        """Those whose bytes nobody withdrew; what stands instead of the others is noted in ``absent``."""
+        present = []
+        for partition in partitions:
+            absent = self.lake.withdrawals.of(table.asset, partition, self.versions(table.asset)[partition].digest)
+            if absent is None:
+                present.append(partition)
+            else:
+                self.absent[f"{table.asset}/{partition}"] = absent
+        return present
 
     def rows(self, table: Table) -> Mapping[str, int | None]:
         """Rows of the table in each partition, from the files' own metadata: no data is read. None where it was withdrawn."""
@@ -149,10 +172,7 @@ class Snapshot:
             with self._remote.reading(address.uri) as (system, path):
                 return int(pq.read_metadata(path, filesystem=system).num_rows)
 
-        found: dict[str, Address] = {}
-        for partition in table.sizes:
-            with suppress(Withdrawn):
-                found |= self.addresses(table, [partition])
+        found = self.addresses(table, self._present(table, table.sizes))
         with ThreadPoolExecutor(THREADS) as pool:
             counted = dict(zip(found, pool.map(count, found.values()), strict=True))
         return {partition: counted.get(partition) for partition in table.sizes}
@@ -294,6 +314,9 @@ class Snapshot:
         there = [partition for partition in table.sizes if known is None or partition in known]
         if not there:
             raise NotFound(f"Every drive of {table.name} is excluded.", next_step="SELECT * FROM sensor_frames")
+        there = self._present(table, there)
+        if not there:
+            raise Withdrawn(f"Every drive of {table.name} was withdrawn; the first: {next(iter(self.absent.values()))}")
         wanted = [partition for partition in there if partitions is None or partition in partitions]
         found = {p: _uri(address) for p, address in self.addresses(table, wanted or there[:1]).items()}
         extra = sorted({name for facts in known.values() for name in facts} - {"vehicle"}) if known else []

@@ -313,8 +313,8 @@ def publish(
             with suppress(Unavailable, NotFound):
                 store.delete_branch(branch)
         on_step("branch deleted")
-    # Not always `commit`: another may have published the same bytes first, now or long ago.
-    return next(store.history(seen_at, path)).commit
+    # Not always `commit`: another may have published the same bytes first, now or long ago, also without saying so.
+    return store.find(path, version, seen_at) or next(store.history(seen_at, path)).commit
 
 
 def publish_branch(path: str, run_id: str) -> str:

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from drivelake.errors import Denied, InputError, NotFound, StoreError, Unavailable
+from drivelake.errors import Denied, InputError, NotFound, StoreError, Unavailable, Withdrawn
 from drivelake.lake import Lake
+from drivelake.snapshots.checkout import checkout
 from drivelake.snapshots.sandbox import connect, named_tables
 from drivelake.snapshots.snapshot import Snapshot
 from drivelake.versions import Address
+from drivelake.withdrawal import withdraw
 from tests.drivelake.snapshots.tabled import declared, frames, put, put_drive, tabled_lake
 from tests.servers.faults import FaultProxy
 from tests.servers.s3 import fresh_bucket
@@ -497,3 +499,28 @@ def test_tables_at_signed_addresses_are_read_in_place(signed):
     table = Snapshot(signed).arrow("sensor_frames").to_table(columns=["drive", "t_ns"]).sort_by("t_ns")
     assert table["drive"].to_pylist() == ["d1"] * 3 + ["d2"] * 3
     assert Snapshot(signed).rows(Snapshot(signed).table("frames")) == {"d1": 3, "d2": 3}
+
+
+def test_a_withdrawn_drive_is_left_out_with_the_words_that_stand_for_it_and_refused_where_it_alone_is_asked_for(tmp_path):
+    lake = tabled_lake(tmp_path / "lake")
+    lake.store.tag("before", "main")
+    withdraw(lake.store, "d1", reason="the driver asked for it", authority="privacy office, case 7")
+    for ref in ("before", "main"):
+        snapshot = lake.open(ref)
+        assert snapshot.sql("SELECT DISTINCT drive FROM sensor_frames ORDER BY drive").fetchall() == [("d2",), ("d3",)]
+        assert list(snapshot.absent) == ["sensor_frames/d1"]
+        assert snapshot.absent["sensor_frames/d1"].startswith("ABSENT-AUTHORISED: ")
+        assert snapshot.rows(snapshot.table("sensor_frames"))["d1"] is None
+        assert "d1" not in snapshot.arrow("sensor_frames").to_table()["drive"].to_pylist()
+        with pytest.raises(Withdrawn, match="privacy office, case 7"):
+            snapshot.addresses(snapshot.table("sensor_frames"), ["d1"])
+        assert lake.head("sensor_frames", "d1", ref).manifest.partition == "d1", "its manifest stays"
+
+
+def test_a_checkout_has_the_manifest_of_what_was_withdrawn_and_the_words_that_stand_for_its_bytes(tmp_path):
+    lake = tabled_lake(tmp_path / "lake")
+    withdraw(lake.store, "d1", reason="the driver asked for it", authority="privacy office, case 7")
+    done = checkout(lake, "main", tmp_path / "out", ["sensor_frames"])
+    assert list(done.absent) == ["sensor_frames/d1"]
+    assert sorted(p.name for p in (tmp_path / "out/sensor_frames/d1").iterdir()) == ["ABSENT-AUTHORISED", "manifest.json"]
+    assert sorted(p.name for p in (tmp_path / "out/sensor_frames/d2").iterdir()) == ["frames.parquet", "manifest.json"]
