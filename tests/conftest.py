@@ -92,3 +92,8 @@ def chain_copy(chain, tmp_path):
 
     shutil.copytree(chain.root, tmp_path / "lake", symlinks=True)
     return Lake(tmp_path / "lake")
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest begins first: at the end it would keep one worker busy and the other waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
