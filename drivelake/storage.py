@@ -13,6 +13,7 @@ from drivelake.strict import Strict
 
 __all__ = ["Retention", "Store"]
 
+ADDRESS = r"^https?://[^@\s]+$"  # without credentials: a declaration is read by many
 S3_URL = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._=@-]+)*$"
 
 
@@ -32,9 +33,9 @@ class Store(Strict):
         description="dvc only: s3://bucket/prefix that every machine shares; none: this folder alone",
     )
     s3_endpoint: str | None = Field(
-        default=None, pattern=r"^https?://", description="address of an S3 other than that of AWS, for bucket and for logs on S3"
+        default=None, pattern=ADDRESS, description="address of an S3 other than that of AWS, for bucket and for logs on S3"
     )
-    url: str | None = Field(default=None, pattern=r"^https?://", description="lakefs only: the server")
+    url: str | None = Field(default=None, pattern=ADDRESS, description="lakefs only: the server")
     repository: str | None = Field(
         default=None, pattern=r"^[a-z0-9][a-z0-9-]{2,62}$", description="lakefs only: the repository on it"
     )

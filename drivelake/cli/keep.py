@@ -69,6 +69,9 @@ def gc(
     if delete:
         console.print(f"[bold]REMOVED[/]  {_counted(found.removed)}")
         return
+    if not found.removed.objects:
+        console.print("[bold]DRY RUN[/]  there is nothing to remove.")
+        return
     again = ["drivelake", "gc", "--delete", *([] if days is None else ["--days", f"{days:g}"])]
     again += [] if grace_hours == GRACE_HOURS else ["--grace-hours", f"{grace_hours:g}"]
     again += [] if lake is None else ["--lake", str(lake)]

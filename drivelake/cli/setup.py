@@ -29,6 +29,14 @@ Namespace = Annotated[
     str | None, typer.Option(help="lakefs: where a new repository keeps its objects, as in s3://bucket/prefix.")
 ]
 
+# What an option has to look like, in words where a pattern would say it
+FORMS = {
+    "bucket": "expected s3://bucket or s3://bucket/prefix",
+    "s3_endpoint": "expected http://... or https://...",
+    "url": "expected http://... or https://...",
+    "repository": "expected 3 to 63 lower case letters, digits and dashes, the first no dash",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
@@ -61,7 +69,8 @@ def init(
     else:
         text = declaration.read_text(encoding="utf-8") if declaration else example("generated")
     declared = _store(store, bucket, s3_endpoint, url, repository)
-    opened = Lake.create(root, with_store(text, declared), storage_namespace=storage_namespace)
+    with talk.status(f"opening {escape(declared.describe())}"):  # one that does not answer is asked for a minute
+        opened = Lake.create(root, with_store(text, declared), storage_namespace=storage_namespace)
     rules = _rules(opened.store)
     at = opened.store.resolve("main")
     if as_json:
@@ -109,6 +118,8 @@ def migrate(
         return
     console.print(f"moved     {moved.versions} versions ({moved.copied} copied now), {moved.tags} tags", soft_wrap=True)
     console.print(f"store     {escape(target.describe())}", soft_wrap=True)
+    if rules:
+        console.print(f"rules     {escape(rules)}", soft_wrap=True)
     console.print(f"kept      what is in {escape(before)}; remove it once drivelake verify --all is content", soft_wrap=True)
 
 
@@ -193,7 +204,9 @@ def _store(kind: str, bucket: str | None, s3_endpoint: str | None, url: str | No
         )
     except ValidationError as error:
         first = error.errors()[0]
-        said = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        key = str(first["loc"][0]) if first["loc"] else ""
+        said = f"--{key.replace('_', '-')}: " if key else ""
         raise DeclarationError(
-            f"{said}{first['msg'].removeprefix('Value error, ')}.", next_step="drivelake init --help; docs/operations.md"
+            f"{said}{FORMS.get(key) or first['msg'].removeprefix('Value error, ')}.",
+            next_step="drivelake init --help; docs/operations.md",
         ) from None

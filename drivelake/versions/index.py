@@ -230,8 +230,9 @@ class VersionIndex:
                     database = _database(self._file)
                     database.executescript(SCHEMA)
                     database.close()
-        except OSError as error:
-            if error.errno in FORBIDDEN:
+        except (OSError, StoreError) as error:
+            reason = error.__cause__ if isinstance(error, StoreError) else error  # the lock's says why in its cause
+            if isinstance(reason, OSError) and reason.errno in FORBIDDEN:
                 raise _Forbidden(str(error)) from error
             raise self._unusable(error) from error
 

@@ -146,12 +146,9 @@ def _tag(source: VersionStore, commit: str, target: VersionStore, name: str, kno
     origin = next((e for e in source.history(commit) if e.commit in known), None)
     near = _commit_of(known, origin, target)
     exact = _level(source, commit, target, near, scratch, into=None)
-    with suppress(NotFound):
-        stands = target.resolve(name)
-        if stands != exact and _contents(target, stands) != _contents(source, commit):
-            target.tag(name, exact, expected=stands)
-        return
-    target.tag(name, exact)
+    stands = target.tags().get(name)
+    if stands is None or (stands != exact and _contents(target, stands) != _contents(source, commit)):
+        target.tag(name, exact, expected=stands)
 
 
 def _commit_of(known: Mapping[str, str], origin: HistoryEntry | None, target: VersionStore) -> str:

@@ -143,7 +143,8 @@ class VersionStore(Protocol):
         """Bring a ref's changes into a branch, atomically, and give the branch's head afterwards.
 
         Raises:
-            Conflict: a path changed on both sides to different bytes; names the commits and the paths. Nothing moved.
+            Conflict: a path changed on both sides to different bytes; names the commits and the paths. Nothing moved. (On
+                lakeFS, where others merge in between, a merge of several paths may have moved some of them already.)
         """
 
     def revert(self, commit: str, into: str = MAIN) -> str:

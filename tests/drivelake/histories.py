@@ -129,8 +129,10 @@ class Story:
         return all(self._key(c, p) is None or self.readable(c, self._key(c, p)) for c in parents[1:] for p in self._paths(c))
 
     def tag(self, name, back):
-        if self.order:
-            self.store.tag(name, self.order[-1 - back % len(self.order)][0], self.store.tags().get(name))
+        commit, _ = self.order[-1 - back % len(self.order)] if self.order else (None, None)
+        # nor does a tag bring back what was collected
+        if commit is not None and all(self.readable(commit, self._key(commit, path)) for path in self._paths(commit)):
+            self.store.tag(name, commit, self.store.tags().get(name))
 
     def untag(self, name):
         if name in self.store.tags():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from drivelake.errors import Conflict, NotFound, StoreError
-from drivelake.versions.store import MAIN, HistoryEntry, Stored
+from drivelake.versions.store import MAIN, VERSION_TRAILER, HistoryEntry, Stored
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -128,6 +128,10 @@ class RememberedStore:
     @contextlib.contextmanager
     def hold(self, path):
         yield
+
+    def find(self, path, version, ref=MAIN):
+        wanted = f"{path} {version}"
+        return next((entry.commit for entry in self.history(ref) if entry.metadata.get(VERSION_TRAILER) == wanted), None)
 
     def list(self, ref, path=""):
         tree = self.commits[self.resolve(ref)].tree

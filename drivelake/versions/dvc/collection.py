@@ -34,8 +34,9 @@ __all__ = ["Collection"]
 KEY = "gc.lock"
 HELD, FREE = b"held ", b"free "
 NEVER = "never"
-# A lock that nobody renewed for a lease is a dead collector's. A live one stops removing long before that.
-LEASE_S, RENEW_S, POLL_S = 120.0, 20.0, 2.0
+# A lock that nobody renewed for a lease is a dead collector's. A live one begins to remove nothing more at half of it: the
+# other half is longer than a call that began is tried again (s3.calls.PATIENCE_S and one answer of READ_S).
+LEASE_S, RENEW_S, POLL_S = 240.0, 20.0, 2.0
 
 
 class Collection:
@@ -54,24 +55,28 @@ class Collection:
         self._collecting = False
 
     @contextmanager
-    def relying(self) -> Iterator[bool]:
-        """Within the block nobody on this machine collects. Yields whether an enclosing block saw to that already."""
+    def relying(self) -> Iterator[None]:
+        """Within the block nobody on this machine collects."""
         if getattr(self._inside, "held", False):
-            yield True
+            yield
             return
         with ExitStack() as stack:
             with shared(self._locks / "gc-door"):
                 stack.enter_context(shared(self._locks / "gc"))
-            self._inside.held = True
+            self._inside.held, self._inside.epoch = True, secrets.token_hex(16)
             try:
-                yield False
+                yield
             finally:
-                self._inside.held = False
+                self._inside.held, self._inside.epoch = False, None
 
     def epoch(self) -> str | None:
-        """What is the same at two moments only if nobody collected on the bucket in between; None while somebody does."""
+        """What is the same at two moments only if nobody collected in between; None where that cannot be told.
+
+        On a bucket that is while somebody collects; on one machine outside of ``relying``.
+        """
         if self._bucket is None:
-            return None
+            epoch: str | None = getattr(self._inside, "epoch", None)
+            return epoch
         found = self._bucket.get_with_etag(KEY)
         if found is None:
             return NEVER
@@ -81,10 +86,12 @@ class Collection:
         """Return once nobody collects on the bucket; what is committed on a visible branch before is safe from then on.
 
         Returns:
-            The epoch; None where a collector died, this object collects itself, or there is no bucket.
+            The epoch; None where a collector died, or this object collects itself.
         """
-        if self._bucket is None or self._collecting:
+        if self._collecting:
             return None
+        if self._bucket is None:
+            return self.epoch()
         while (epoch := self.epoch()) is None:
             head = self._bucket.head(KEY)
             if head is not None and _age_s(self._bucket, head) > LEASE_S:
@@ -118,7 +125,7 @@ class Collection:
         """
         if not self._collecting:
             raise StoreError("Nothing may be removed now: nobody keeps publishers waiting.", next_step="call it in collecting()")
-        if self._bucket is not None and time.monotonic() - self._renewed_s > LEASE_S / 2:
+        if self._bucket is not None and self._lapsed():
             raise StoreError(
                 f"{self._bucket.uri(KEY)} was not renewed for {LEASE_S / 2:g} s; publishers may be at work again.",
                 next_step="collect again when the bucket answers",
@@ -127,14 +134,15 @@ class Collection:
     @contextmanager
     def _leased(self, bucket: Bucket) -> Iterator[None]:
         held = HELD + secrets.token_hex(16).encode()
-        etag = self._take(bucket, held)
+        self._take(bucket, held)
         done = threading.Event()
 
         def renew() -> None:
-            while not done.wait(RENEW_S):
-                began_s = time.monotonic()
+            # One that lapsed while this process or machine slept stays lapsed: publishers may rely on its end by now.
+            while not done.wait(RENEW_S) and not self._lapsed():
+                began_s = _now_s()
                 with suppress(Unavailable):  # tried again soon; require() decides whether too much time went by
-                    if not bucket.put_if(KEY, held, etag):
+                    if not _replace(bucket, held, held):
                         return  # another took it over, and require() will see that it is not renewed
                     self._renewed_s = began_s
 
@@ -146,20 +154,30 @@ class Collection:
             done.set()
             thread.join()
             with suppress(Unavailable):  # then publishers wait until the lease ran out
-                bucket.put_if(KEY, FREE + secrets.token_hex(16).encode(), etag)
+                _replace(bucket, held, FREE + secrets.token_hex(16).encode())
 
-    def _take(self, bucket: Bucket, held: bytes) -> str:
-        """Write the lock; gives its ETag, which renewing does not change, because the bytes are the same."""
+    def _lapsed(self) -> bool:
+        return _now_s() - self._renewed_s > LEASE_S / 2
+
+    def _take(self, bucket: Bucket, held: bytes) -> None:
         found = bucket.get_with_etag(KEY)
         head = bucket.head(KEY) if found is not None and found[0].startswith(HELD) else None
         if head is not None and (age_s := _age_s(bucket, head)) <= LEASE_S:
             raise _another(f"on {bucket.url}: {KEY} was renewed {age_s:.0f} s ago")
-        self._renewed_s = time.monotonic()
-        taken = bucket.put_if(KEY, held, None if found is None else found[1])
-        mine = bucket.get_with_etag(KEY)
-        if not taken or mine is None or mine[0] != held:
+        self._renewed_s = _now_s()
+        if not bucket.put_if(KEY, held, None if found is None else found[1]):
             raise _another(f"on {bucket.url}")
-        return mine[1]
+
+
+def _replace(bucket: Bucket, held: bytes, new: bytes) -> bool:
+    """Write the lock, if it still reads ``held``. A bucket that encrypts may give the same bytes another ETag each time."""
+    found = bucket.get_with_etag(KEY)
+    return found is not None and found[0] == held and bucket.put_if(KEY, new, found[1])
+
+
+def _now_s() -> float:
+    """Seconds that go on while the machine sleeps, as the bucket's do; where the system has no such clock, those awake."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _age_s(bucket: Bucket, head: Head) -> float:

@@ -21,12 +21,12 @@ import hashlib
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drivelake.errors import Conflict, NotFound, StoreError
+from drivelake.errors import Conflict, NotFound, StoreError, Unavailable
 from drivelake.versions.dvc.collection import Collection
 from drivelake.versions.dvc.gitobjects import BLOB, TREE, Entry
 from drivelake.versions.dvc.graph import Graph, tree_of
@@ -84,7 +84,7 @@ class EmbeddedStore:
         self._objects = Objects(self.root, bucket)
         self._collection = Collection(self._locks, bucket)
         self._staged: defaultdict[str, dict[str, Entry | None]] = defaultdict(dict)
-        self._sent: dict[str, str] = {}  # the epoch in which a staged folder was sent
+        self._sent: dict[str, str] = {}  # the epoch in which a staged folder was taken in, and sent
         require_layout(self._graph, self._graph.resolve(MAIN))
 
     @classmethod
@@ -140,10 +140,10 @@ class EmbeddedStore:
         staged = self._objects.stage(folder)
         if self._bucket is not None:
             self._objects.ensure(staged)
-            if epoch is not None:
-                if len(self._sent) >= REMEMBERED:
-                    self._sent.clear()  # what is forgotten is asked for once more
-                self._sent[staged.md5] = epoch
+        if epoch is not None:
+            if len(self._sent) >= REMEMBERED:
+                self._sent.clear()  # what is forgotten is asked for once more
+            self._sent[staged.md5] = epoch
         return staged
 
     def remove(self, branch: str, path: str) -> None:
@@ -173,8 +173,9 @@ class EmbeddedStore:
     def merge(self, source: str, into: str = MAIN) -> str:
         """See VersionStore; no merge commit where ``into`` did not move since the branch began."""
         theirs = self._graph.resolve(source)
-        with self._collection.relying() as held:
-            seen = held and self._bucket is None  # nothing was removed since it was put
+        self._graph.objects.send(theirs)  # it becomes a parent, and another process may have died before it was sent
+        with self._collection.relying():
+            seen = False
             # A lost race means that another merge got through, so all together always get on.
             while True:
                 ours = self._head(into)
@@ -212,9 +213,10 @@ class EmbeddedStore:
         try:
             yield
         finally:
-            self.delete_branch(name)
+            with suppress(Unavailable, NotFound):  # swept later; it must not hide what came of the rest
+                self.delete_branch(name)
 
-    def _rely_on(self, new: str, ours: str | None = None) -> None:
+    def _rely_on(self, new: str, ours: str) -> None:
         """See that all files of what ``new`` holds, otherwise than ``ours``, are where every reader finds them."""
         epoch = self._collection.wait()
         for staged in staged_at(self._graph, new, since=ours):
@@ -316,15 +318,16 @@ class EmbeddedStore:
         return self._graph.refs.below(TAGS)
 
     def tag(self, name: str, ref: str, expected: str | None = None) -> None:
-        """See VersionStore."""
+        """See VersionStore; refused where files of the commit are gone. What stands at main is not asked for: it is kept."""
         old = None if expected is None else self._graph.resolve(expected)
         new = self._graph.resolve(ref)
         with self._collection.relying():
             epoch = self._collection.wait()
+            self._rely_on(new, self._head(MAIN))
             if not self._graph.move(TAGS + name, old, new) and (stands := self._graph.refs.target(TAGS + name)) != new:
                 raise _tag_elsewhere(name, stands, old, f"it was to move to {new[:12]}")
-            if self._bucket is not None and self._collection.epoch() != epoch:
-                self._rely_on(new)  # somebody began to collect, and may have looked at the tags before
+            if epoch is None or self._collection.epoch() != epoch:
+                self._rely_on(new, self._head(MAIN))  # somebody began to collect, and may have looked at the tags before
 
     def untag(self, name: str, expected: str) -> None:
         """See VersionStore."""

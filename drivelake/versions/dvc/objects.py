@@ -290,7 +290,10 @@ class Objects:
             with os.scandir(self._files / folder) as entries:
                 for entry in entries:
                     if ID.fullmatch(f"{folder}/{entry.name}"):
-                        found = entry.stat(follow_symlinks=False)
+                        try:
+                            found = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue  # collected since the folder was listed: a plan takes no lock
                         # The time of the last change of names too: an object's bytes may be older than its place here.
                         yield Stored(f"{folder}/{entry.name}", found.st_size, now_s - found.st_ctime)
 

@@ -1,6 +1,6 @@
 """Calls to a lakeFS server: one client a process, time limits, patience, pages. Belongs here: how the server is asked.
 
-Never here: what is asked of it, and what an error means (see lakefs_errors).
+Never here: what is asked of it, and what an error means (see lakefs.errors).
 
 The connection, its credentials and its settings are those of the ``lakefs`` package, and so is making a repository. Most
 calls go through the ``lakefs_sdk`` client inside it: the objects of the high-level package take no time limit when they
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import IO, Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import lakefs
 import tenacity
@@ -53,10 +53,13 @@ class Server:
 
     Raises:
         Denied: there are no credentials in the environment.
+        StoreError: there are some in the url.
     """
 
     def __init__(self, url: str, repository: str, *, patience_s: float = PATIENCE_S) -> None:
         self.url = re.sub(r"(/api/v1)?/*$", "", url)
+        if "@" in urlsplit(self.url).netloc:  # every message would print them
+            raise StoreError("The url of the server holds credentials.", next_step=f"take them out; set {KEY} and {SECRET}")
         self.repository = repository
         self.patience_s = patience_s
         self._made: tuple[int, lakefs.Client] | None = None
@@ -104,7 +107,7 @@ class Server:
         """What every call of ``sdk`` is given: its time limits."""
         return {"_request_timeout": (CONNECT_S, min(READ_S, max(self.patience_s, 1.0)))}
 
-    def call(self, name: str, once: Callable[[], T], *, lost: Callable[[], T | None] = lambda: None) -> T:
+    def call(self, name: str, once: Callable[[], T], *, lost: Callable[[], T | None] = lambda: None, whom: str = "") -> T:
         """The result of ``once``, tried again with jittered backoff while what hinders it may pass.
 
         Args:
@@ -112,9 +115,10 @@ class Server:
             once: asks the server; may run many times.
             lost: asked from the second attempt on, before and after it: what the call would have given if an attempt that
                 seemed lost took effect after all, None if none did.
+            whom: who is asked, for messages; the server unless said.
 
         Raises:
-            DrivelakeError: as the table in ``lakefs_errors`` says.
+            DrivelakeError: as the table in ``errors`` says.
         """
         failed = False
 
@@ -139,7 +143,7 @@ class Server:
         try:
             return retrying(attempt)
         except ANSWERED as error:
-            raise told(error, f"{name} of {self.repository!r}", self.url) from error
+            raise told(error, f"{name} of {self.repository!r}", whom or self.url) from error
 
     def pages(self, name: str, ask: Callable[..., Any], **given: object) -> Iterator[Any]:  # lists of many models
         """Every result of a listing, in the server's order; pages are asked for as they are read."""

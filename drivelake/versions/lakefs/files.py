@@ -1,6 +1,6 @@
 """The files of versions in a lakeFS repository, and this machine's copies. Belongs here: staging a folder, fetching, addresses.
 
-Never here: how bytes travel (see lakefs_transfer), commits, refs.
+Never here: how bytes travel (see lakefs.transfer), commits, refs.
 
     <cache>/objects/<2 digits>/<sha256>    by content, read-only, each whole or not there; safe to delete
 """

@@ -8,7 +8,7 @@ written more than a day ago and belongs to no commit and is staged on no branch.
 
 Publishers and collectors keep out of each other's way by order. A collector takes its lock, marks from all refs, removes, lets
 go. A publisher commits on its branch (a ref), waits while the lock is held, sees that the bytes it relies on are still there,
-and stores what is not once more where it was (``lakefs_restoring``); only then it merges. So what was committed before the lock
+and stores what is not once more where it was (``lakefs.restoring``); only then it merges. So what was committed before the lock
 was taken is marked, and what is committed later is looked at.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ class Garbage:
         self._cache, self._endpoint = cache, endpoint
         self._forget = forget
         self._young_s, self._lease_s = young_s, lease_s
+        self._renewed_s: float | None = None  # monotonic; None while this object does not collect
         self.contents: dict[str, str] = {}  # SHA-256 by address, of what this object has met
 
     # --- bytes
@@ -99,12 +101,17 @@ class Garbage:
                 yield Stored(address, head.size, age_s)
 
     def discard(self, ids: Iterable[str]) -> None:
-        """See ``VersionStore.discard``; this machine's copies go as well. Raises as ``stored``."""
+        """See ``VersionStore.discard``; this machine's copies go as well.
+
+        Raises:
+            StoreError: as ``stored``; or this object does not collect, or its lock was not renewed in time.
+        """
         bucket = self._bucket()
         wanted, prefix = list(ids), f"{bucket.url}/"
         foreign = next((address for address in wanted if not address.startswith(f"{prefix}{DATA}/")), None)
         if foreign is not None:
             raise StoreError(f"{foreign!r} holds no version's bytes in {bucket.url}.", next_step="pass what stored() gave")
+        self._require()
         bucket.delete(address.removeprefix(prefix) for address in wanted)
         for address in wanted:
             if address in self.contents:
@@ -157,7 +164,9 @@ class Garbage:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """See ``VersionStore.collecting``."""
+        began_s = time.monotonic()
         lock = self._refs.take(GC_LOCK, {}) or self._take_over()
+        self._renewed_s = began_s
         self._refs.note_collection(ended=False)
         done = threading.Event()
         lost: list[BaseException] = []
@@ -165,24 +174,39 @@ class Garbage:
         def renew() -> None:
             held = lock
             while not done.wait(self._lease_s / 4):
+                began_s = time.monotonic()
                 try:
+                    self._require()  # held up for too long: publishers took this collector for dead, and renewing heals nothing
                     held = self._refs.write(held, {})
-                except StoreError as error:  # said at the end, by the thread that collects
+                except StoreError as error:  # said by the thread that collects: when it removes something, and at the end
                     lost.append(error)
                     return
+                self._renewed_s = began_s
 
         keeper = threading.Thread(target=renew, daemon=True)
         keeper.start()
         try:
+            self.sweep(DAY_S)  # what killed publishers committed would else be kept for as long as their branches stand
             yield
         finally:
             done.set()
             keeper.join()
+            self._renewed_s = None
             if not any(isinstance(error, LockLost) for error in lost):
                 self._refs.note_collection(ended=True)
                 self._refs.delete(GC_LOCK)
         if lost:
             raise StoreError(f"The lock of garbage collection was lost: {lost[0]}", next_step="run it again") from lost[0]
+
+    def _require(self) -> None:
+        """See that this object collects, and that publishers still wait for it."""
+        if self._renewed_s is None:
+            raise StoreError("Nothing may be removed now: nobody keeps publishers waiting.", next_step="call it in collecting()")
+        if time.monotonic() - self._renewed_s > self._lease_s / 2:
+            raise StoreError(
+                f"{GC_LOCK} was not renewed for {self._lease_s / 2:g} s; publishers may be at work again.",
+                next_step="collect again when the server answers",
+            )
 
     def _take_over(self) -> Lock:
         held = self._refs.look(GC_LOCK)
@@ -216,7 +240,7 @@ class Garbage:
         seen: dict[str, list[object]] = {}
         removed = []
         for name, head in self._refs.heads().items():
-            if name.startswith(TAG_LOCK):
+            if _is_tag_lock(name):
                 self._tags.heal(name, older_than_s)
             if not name.startswith((PUBLISH, LOCK)) or name in {GC_LOCK, GC_NOTE}:
                 continue
@@ -242,8 +266,10 @@ class Garbage:
             )
             if base.base_commit_id != head:
                 times.append(float(self._refs.commit(head).creation_date))
-            staged = sorted({path_of(name) or name for name in self._tree.staged(branch)})
-            times += [float(held.mtime_s) for path in staged for held in self._tree.held(branch, path)]
+            # Of what is staged alone: a staged removal brings no object, and its older neighbours say nothing of the branch.
+            staged = set(self._tree.staged(branch))
+            below = sorted({path_of(name) or name for name in staged})
+            times += [float(held.mtime_s) for path in below for held in self._tree.held(branch, path) if held.path in staged]
         except NotFound:
             return None  # its publisher deleted it just now
         return max(times, default=None)

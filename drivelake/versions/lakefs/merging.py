@@ -81,7 +81,7 @@ class Merging:
         wanted = Merge(
             message=f"Merge {theirs[:12]} into {into}",
             metadata={key: value for key, value in (commit.metadata or {}).items() if not key.startswith(".")},
-            # The same bytes, sent another way, are a conflict to the server (see lakefs_transfer): ours stand then.
+            # The same bytes, sent another way, are a conflict to the server (see lakefs.transfer): ours stand then.
             strategy="dest-wins" if agreed else None,
             force=False,
             allow_empty=False,

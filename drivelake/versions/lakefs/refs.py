@@ -1,6 +1,6 @@
 """Names for commits on a lakeFS server: branches, commit ids, locks made of branches. Belongs here: resolving, making, locking.
 
-Never here: tags that move (see lakefs_tags), what commits hold.
+Never here: tags that move (see lakefs.tags), what commits hold.
 
 A lock is a branch ``lock-<what>``. The server makes a branch of a name once, so of many that want the lock one gets it. It
 starts at an empty commit that only its taker made, on a branch of its own before: whose lock it is can be read at any time,

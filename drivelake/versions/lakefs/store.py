@@ -1,6 +1,6 @@
 """The version store of a team, on a lakeFS server. Belongs here: a repository as one VersionStore.
 
-Never here: how the server is asked (``lakefs_calls``), merging, tags, transfers, collecting: each has a module of its own.
+Never here: how the server is asked (``lakefs.calls``), merging, tags, transfers, collecting: each has a module of its own.
 
     <asset>/<partition>/manifest.json, data/...    on the server, on main and on the branch of each publisher
     <cache>/objects/<2 digits>/<sha256>            this machine's copies of files, by content, read-only; safe to delete
@@ -146,7 +146,8 @@ class LakeFSStore:
             found = self._tags.target(ref)
         if found is None:
             raise NotFound(
-                f"No branch, tag or commit {ref!r} in {self.server.repository!r}.", next_step="look at its branches and tags"
+                f"No branch, tag or commit {ref!r} in {self.server.repository!r}.",
+                next_step="drivelake tag lists the tags, drivelake log the commits",
             )
         return found
 
@@ -288,7 +289,7 @@ class LakeFSStore:
         return self._files.local(self.resolve(ref), check_path(path))
 
     def addresses(self, ref: str, path: str) -> Mapping[str, Address]:
-        """See VersionStore, and ``lakefs_files.Files.addresses`` for a server that can give none."""
+        """See VersionStore, and ``lakefs.files.Files.addresses`` for a server that can give none."""
         return self._files.addresses(self.resolve(ref), check_path(path))
 
     def history(self, ref: str = MAIN, path: str | None = None) -> Iterator[HistoryEntry]:
@@ -348,13 +349,13 @@ class LakeFSStore:
         self._garbage.discard(ids)
 
     def sweep(self, older_than_s: float) -> builtins.list[str]:
-        """See ``lakefs_garbage.Garbage.sweep``."""
+        """See ``lakefs.garbage.Garbage.sweep``."""
         return self._garbage.sweep(older_than_s)
 
     # --- looking after itself
 
     def check(self, ref: str = MAIN) -> int:
-        """See VersionStore, and ``lakefs_checks.check`` for what that can tell here, and what not."""
+        """See VersionStore, and ``lakefs.checks.check`` for what that can tell here, and what not."""
         return check(self._tree, self._transfer, self.resolve(ref))
 
     def strangers(self, ref: str = MAIN) -> builtins.list[str]:

@@ -141,6 +141,10 @@ class Tags:
         lock = self._refs.look(lock_name)
         if lock is None or self._refs.age_s(lock) <= (self.lease_s if older_than_s is None else older_than_s):
             return
+        try:  # of several who heal one goes on; to the others the lock is young again
+            lock = self._refs.write(lock, lock.record)
+        except LockLost:
+            return
         name = _tag_of(lock_name)
         if name is not None and FROM in lock.record:
             self._finish(name, lock)
@@ -194,12 +198,12 @@ class Tags:
 
 def _elsewhere(name: str, stands: str | None, expected: str | None, new: str | None) -> Conflict | NotFound:
     if stands is None and new is None:
-        return NotFound(f"There is no tag {name!r}.", next_step="look at the repository's tags")
+        return NotFound(f"There is no tag {name!r}.", next_step="drivelake tag lists the tags")
     to = f"it was to move to {new[:12]}" if new else "it was to be removed"
     return Conflict(
         f"Tag {name!r} is {f'at {stands[:12]}' if stands else 'not there'}, expected "
         f"{f'it at {expected[:12]}' if expected else 'none'}; {to}.",
-        next_step="look at what it names now, and pass that as expected to replace it",
+        next_step="look at what it names now; drivelake tag NAME REF --move-from COMMIT replaces it",
     )
 
 

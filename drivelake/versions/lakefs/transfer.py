@@ -221,7 +221,7 @@ class Transfer:
             with what.opened() as body:
                 return self._server.request("PUT", url, body=body, headers=every)
 
-        answer = self._server.call(f"PUT {name}", once)
+        answer = self._server.call(f"PUT {name}", once, whom=f"the storage behind {self._server.url}")
         etag = answer.headers.get("ETag", "").strip('"')
         if _is_md5(etag) and not _encrypted(answer) and etag != what.md5:
             raise StoreError(f"{name} arrived with MD5 {etag}, expected {what.md5}.", next_step="run again; check the network")
@@ -311,7 +311,7 @@ class Transfer:
             url = server.object_url("refs", one.commit, one.path)
             return server.request("GET", url, headers={**part, **server.authority}).data
 
-        data = server.call(f"GET {one.path}", once)
+        data = server.call(f"GET {one.path}", once, whom=f"the storage behind {server.url}" if signed else "")
         if len(data) != end - start:
             raise StoreError(
                 f"{one.path} at {one.commit[:12]} gave {len(data)} bytes from {start} on, expected {end - start}.",

@@ -39,7 +39,7 @@ def test_gc_by_default_keeps_the_declared_days_and_what_is_younger_than_a_day(st
     assert result.returncode == 0, result.stderr
     assert "KEPT     4 versions (3 at a branch or a tag, 1 published lately), 4 objects" in result.stdout
     assert "30 days" in result.stdout
-    assert "this removes 0 objects, 0 B" in result.stdout
+    assert "DRY RUN  there is nothing to remove" in result.stdout
 
 
 def test_gc_without_delete_removes_nothing_and_names_the_command_that_does(story, monkeypatch):

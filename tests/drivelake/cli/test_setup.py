@@ -162,3 +162,10 @@ def test_another_store_in_a_declaration_leaves_all_else_as_it_was_written():
 def test_a_folder_without_its_store_is_no_lake(lake):
     shutil.rmtree(lake.root / "store")
     assert drivelake("log", "--lake", lake.root).returncode == 4
+
+
+def test_an_option_of_a_wrong_form_is_named_with_the_form_it_should_have(tmp_path):
+    done = drivelake("init", "--lake", tmp_path / "lake", "--bucket", "fleet/lake")
+    assert done.returncode == 2
+    assert "--bucket: expected s3://bucket or s3://bucket/prefix." in done.stderr
+    assert not (tmp_path / "lake").exists()

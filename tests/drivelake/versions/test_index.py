@@ -1,10 +1,12 @@
 """The index gives what reading the whole history would give, after whatever became of main."""
 
+import errno
 import hashlib
 import heapq
 import multiprocessing
 import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -198,9 +200,9 @@ def test_a_file_damaged_under_an_open_index_is_made_again(history, file):
 
 def test_where_nothing_can_be_written_the_index_is_kept_in_memory(history, file, monkeypatch):
     def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
+        raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(module, "exclusive", refuse)
+    monkeypatch.setattr(Path, "open", refuse)  # as the lock is taken
     index = VersionIndex(file, history)
     assert dict(index.commits()) == from_the_whole(history)
     history.commit([history.heads[MAIN]], trailer(99), 99)

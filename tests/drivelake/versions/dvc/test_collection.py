@@ -65,6 +65,33 @@ def test_a_revert_to_files_that_were_collected_is_refused(store, put_up, content
     assert list(store.branches()) == ["main"]
 
 
+def test_a_tag_on_files_that_were_collected_is_refused_and_not_made(store, put_up):
+    first = put_up(PATH, {"a": b"1"})
+    gone = list(store.objects(MAIN, PATH))
+    second = put_up(PATH, {"a": b"2"})
+    with store.collecting():
+        store.discard(gone)
+    with pytest.raises(StoreError, match="is missing"):
+        store.tag("v1", first)
+    assert store.tags() == {}
+    store.tag("v2", second)
+    with store.collecting():
+        store.discard(list(store.objects(MAIN, PATH)))
+    store.tag("v3", second)  # what stands at main and is gone nevertheless was withdrawn
+
+
+def test_a_merge_within_hold_of_what_was_collected_before_is_refused(store, make):
+    store.branch("work")
+    store.put("work", PATH, make({"a": b"1"}), {"manifest.json": b"m"})
+    commit = store.commit("work", "m", {})
+    store.delete_branch("work")
+    with store.collecting():
+        store.discard(list(store.objects(commit, PATH)))
+    with store.hold(PATH), pytest.raises(StoreError, match="is missing"):
+        store.merge(commit)
+    assert store.list(MAIN) == ()
+
+
 def test_a_collector_waits_for_publishers_and_keeps_new_ones_out(tmp_path):
     locks, order = tmp_path / "locks", []
     inside, waits = threading.Event(), threading.Event()
@@ -168,6 +195,72 @@ def test_a_collector_whose_lease_was_taken_over_removes_nothing_more(tmp_path, b
         with pytest.raises(StoreError, match="was not renewed"):
             slow.require()
     assert bucket.get("gc.lock") == b"held by another"
+
+
+def test_a_lease_that_lapsed_while_its_holder_slept_is_not_renewed(tmp_path, bucket, monkeypatch):
+    monkeypatch.setattr(collection, "RENEW_S", 0.1)
+    now_s, slept_s = collection._now_s, [0.0]
+    monkeypatch.setattr(collection, "_now_s", lambda: now_s() + slept_s[0])
+    sleeper = Collection(tmp_path / "a", bucket)
+    with sleeper.collecting():
+        sleeper.require()
+        slept_s[0] = collection.LEASE_S
+        time.sleep(0.5)  # awake again, with time for several renewals
+        with pytest.raises(StoreError, match="was not renewed"):
+            sleeper.require()
+
+
+def test_a_lease_is_renewed_and_given_back_where_the_same_bytes_get_another_etag(tmp_path, bucket, monkeypatch):
+    for name, seconds in (("LEASE_S", 2.0), ("RENEW_S", 0.1)):
+        monkeypatch.setattr(collection, name, seconds)
+    put_if, get, writes = bucket.put_if, bucket.get_with_etag, []
+
+    def written(key, data, expected):
+        done = expected in (None, f"etag {len(writes)}") and put_if(key, data, get(key)[1] if expected else None)
+        writes.extend([data] if done else [])
+        return done
+
+    def read(key):
+        found = get(key)
+        return None if found is None else (found[0], f"etag {len(writes)}")
+
+    monkeypatch.setattr(bucket, "put_if", written)
+    monkeypatch.setattr(bucket, "get_with_etag", read)
+    collector = Collection(tmp_path / "a", bucket)
+    with collector.collecting():
+        time.sleep(1.5)
+        collector.require()
+    assert bucket.get("gc.lock").startswith(b"free ")
+
+
+def test_a_tag_that_met_a_dead_collectors_lock_is_looked_at_again(machine, put_up, store, monkeypatch):
+    if store._bucket is None:
+        pytest.skip("on one machine a lock dies with its holder")
+    monkeypatch.setattr(collection, "LEASE_S", -10.0)
+    first = put_up(PATH, {"a": b"1"})
+    put_up(PATH, {"a": b"2"})
+    store._bucket.put("gc.lock", b"held by one that died")
+    looked, rely_on = [], store._rely_on
+    monkeypatch.setattr(store, "_rely_on", lambda *commits: looked.append(commits) or rely_on(*commits))
+    store.tag("v1", first)
+    assert len(looked) == 2, "another may have begun to collect, and its lock reads as the dead one's"
+
+
+def test_a_commit_that_another_process_never_sent_is_not_merged(machine, make, monkeypatch):
+    one = machine("one")
+    one.branch("work")
+    one.put("work", PATH, make({"a": b"1"}), {"manifest.json": b"m"})
+    monkeypatch.setattr(one._graph, "move", lambda *_: True)  # killed between writing the commit and sending it
+    one.commit("work", "m", {})
+    (commit,) = (
+        oid
+        for oid in map(str, one._graph._repository)
+        if one._graph.objects.read(oid)[0] == "commit" and (one._bucket.head(one._graph.remote.key(oid)) is None)
+    )
+    publish(machine("two"), "raw_logs/drive_02", make({"b": b"2"}), b"m2", message="m", metadata={})
+    with pytest.raises(StoreError, match="on this machine alone"):
+        machine("one").merge(commit)
+    assert machine("three").list(MAIN, "raw_logs") == ("drive_02",)
 
 
 def test_a_tag_waits_for_a_collector_and_one_that_met_it_is_looked_at(machine, put_up, store, monkeypatch):

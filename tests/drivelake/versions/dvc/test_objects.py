@@ -1,5 +1,6 @@
 """The object database: DVC's own bytes, and a bucket whose machines have a cache each."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -215,6 +216,20 @@ def test_stored_is_what_was_staged_and_what_is_discarded_is_gone(here, tmp_path)
     assert here.ids(gone) >= ids, "what it consisted of is known also when it is gone"
     with pytest.raises(StoreError, match="is missing"):
         here.files(gone)
+
+
+def test_what_is_collected_while_it_is_listed_is_passed_over(here, tmp_path, monkeypatch):
+    gone = here.stage(folder_of(tmp_path / "one", {"a": b"1"}))
+    scandir = os.scandir
+
+    def collected_meanwhile(folder):
+        entries = list(scandir(folder))
+        if any(not entry.name.endswith(".dir") for entry in entries):
+            here.discard(here.ids(gone))
+        return contextlib.nullcontext(entries)
+
+    monkeypatch.setattr("drivelake.versions.dvc.objects.os.scandir", collected_meanwhile)
+    assert list(here.stored()) == []
 
 
 @pytest.mark.parametrize("wild", ["../../etc/passwd", "", "ab/cd", f"ab/{'0' * 30}.dir", f"ab/{'0' * 30}\n"])

@@ -3,14 +3,17 @@
 import os
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from drivelake.errors import Conflict, Denied, GateClosed, NotFound, StoreError, Unavailable
 from drivelake.versions import MAIN, publish
+from drivelake.versions.lakefs import garbage
 from drivelake.versions.lakefs.calls import Server
 from drivelake.versions.lakefs.store import LakeFSStore
+from drivelake.versions.lakefs.tags import TAG_LOCK
 from tests.servers.lakefs.hooks import Refused, equivalents
 
 PATH = "raw_logs/drive_01"
@@ -178,6 +181,54 @@ def test_sweeping_removes_what_killed_publishers_left_and_nothing_that_is_worked
     assert store.sweep(0) == ["publish-committed-1", "publish-empty-1", "publish-staged-1"]
     assert list(store.branches()) == [MAIN, "mine"]
     assert store.strangers() == ["refs/heads/mine"]
+
+
+def test_sweeping_takes_no_branch_on_which_somebody_has_just_staged_a_removal_beside_older_paths(store, make):
+    for path in (PATH, f"{PATH}0"):
+        publish(store, path, make({"a": b"1"}), b"m", message="m", metadata={})
+    time.sleep(2.1)  # the server's clock counts whole seconds
+    store.branch("publish-removing-1")
+    store.remove("publish-removing-1", PATH)
+    assert store.sweep(2) == []
+    assert "publish-removing-1" in store.branches()
+
+
+def test_sweeping_leaves_the_branch_alone_on_which_a_mover_of_a_tag_just_makes_its_lock(store):
+    scratch = f"{TAG_LOCK}{b'prod'.hex()}-0011aabb"
+    store._refs.create(scratch, store.resolve(MAIN))
+    time.sleep(2.1)  # the commit it stands at is old, the branch is not
+    assert store.sweep(2) == []
+    assert store._refs.head(scratch) is not None
+
+
+def test_who_collects_sweeps_what_killed_publishers_left(store, monkeypatch):
+    store.branch("publish-dead-1")
+    store.branch("mine")
+    with store.collecting():
+        assert "publish-dead-1" in store.branches(), "young"
+    monkeypatch.setattr(garbage, "DAY_S", 0.0)
+    with store.collecting():
+        assert list(store.branches()) == [MAIN, "mine"]
+
+
+def test_a_collector_that_was_held_up_removes_nothing_more(opened, lakefs_s3, s3, make):
+    store = opened(lakefs_s3, s3_endpoint=s3)
+    commit = publish(store, PATH, make({"a": b"1"}), b"m", message="m", metadata={})
+    ids = store.objects(commit, PATH)
+    with pytest.raises(StoreError, match="nobody keeps publishers waiting"):
+        store.discard(ids)
+    with store.collecting():
+        store._garbage._renewed_s -= 400.0
+        with pytest.raises(StoreError, match="was not renewed for 300 s"):
+            store.discard(ids)
+    assert store.addresses(commit, PATH)["a"].size == 1
+    assert again(store, "two", s3_endpoint=s3).files(commit, PATH)["a"].read_bytes() == b"1"
+
+
+def test_credentials_in_the_url_are_refused_and_not_repeated(store):
+    with pytest.raises(StoreError, match="holds credentials") as refused:
+        Server("http://somebody:hushhush@lakefs.example", "lake")
+    assert "hushhush" not in str(refused.value)
 
 
 GATES = b"""

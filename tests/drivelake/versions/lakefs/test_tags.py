@@ -9,7 +9,7 @@ import pytest
 from drivelake.errors import Conflict, NotFound
 from drivelake.versions.lakefs.calls import Server
 from drivelake.versions.lakefs.refs import Refs
-from drivelake.versions.lakefs.tags import TAG_LOCK, Tags
+from drivelake.versions.lakefs.tags import FROM, TAG, TAG_LOCK, TO, Tags
 
 STEPS = ["locked", "decided", "deleted", "made", "unlocked"]
 
@@ -139,6 +139,26 @@ def test_a_living_movers_lock_is_respected(tags, commits):
     assert locks(mover) == [lock.name]
     mover.heal(lock.name, -1.0)
     assert locks(mover) == []
+
+
+def test_of_two_who_heal_one_lock_one_goes_on(tags, commits):
+    tags().move("prod", commits[0], None)
+    mover = tags()
+    taken = mover._refs.take(f"{TAG_LOCK}{b'prod'.hex()}", {})
+    lock = mover._refs.write(taken, {TAG: "prod", FROM: commits[0], TO: commits[1]})
+    slow, quick = tags(), tags()
+    write, healed = slow._refs.write, []
+
+    def late(held, record):  # the other heals, and a third moves on, while this one is on its way
+        quick.heal(lock.name, -1.0)
+        quick.move("prod", commits[2], commits[1])
+        healed.append(held)
+        return write(held, record)
+
+    slow._refs.write = late
+    slow.heal(lock.name, -1.0)
+    assert healed
+    assert tags().targets() == {"prod": commits[2]}
 
 
 def test_a_tag_that_is_gone_cannot_be_removed_and_one_elsewhere_is_kept(tags, commits):
