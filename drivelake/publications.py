@@ -34,6 +34,12 @@ class Key(NamedTuple):
     partition: str
     version: str
 
+    @classmethod
+    def of(cls, path: str, version: str) -> Key:
+        """The key of a version at ``asset/partition``."""
+        asset, _, partition = path.partition("/")
+        return cls(asset, partition, version)
+
     @property
     def path(self) -> str:
         """``asset/partition``, as in the version store."""

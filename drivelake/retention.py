@@ -30,8 +30,9 @@ from drivelake.publications import Key, Place, Publications
 from drivelake.versions.store import MAIN, MANIFEST, WITHDRAWALS, VersionStore
 from drivelake.withdrawal import Tombstone, withdrawals
 
-__all__ = ["GRACE_S", "UNNAMED", "Amount", "Going", "Kept", "Kind", "Plan", "collect", "plan"]
+__all__ = ["GRACE_S", "UNNAMED", "Amount", "Going", "Kept", "Kind", "Plan", "collect", "needed", "plan"]
 
+BY_NAME_ALONE = -1.0  # days of retention: nothing is kept for its age
 GRACE_S = 24 * 3600.0  # longer than any publisher takes from storing bytes to its commit
 DAY_S = 24 * 3600.0
 BATCH = 1000  # ids; between two batches it is looked whether a tag or a branch moved
@@ -152,6 +153,15 @@ def plan(store: VersionStore, days: float, *, grace_s: float = GRACE_S, now: dat
     """
     marking = _Marking(store, days, now or datetime.now(UTC))
     return marking.swept(grace_s)
+
+
+def needed(store: VersionStore) -> frozenset[Key]:
+    """Versions whose bytes a branch, a tag, signed evidence or a release needs, whatever their age, and nobody withdrew.
+
+    Of every other version the bytes may be gone: a collection was allowed to take them. Raises as ``plan``.
+    """
+    marking = _Marking(store, BY_NAME_ALONE, datetime.now(UTC))
+    return frozenset(key for key in marking.reasons if key not in marking.withdrawn)
 
 
 def collect(

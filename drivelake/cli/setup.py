@@ -15,8 +15,10 @@ from rich.markup import escape
 from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, talk
 from drivelake.errors import DeclarationError, Denied, StoreError
 from drivelake.lake import DECLARATION, Lake, find_lake
+from drivelake.manifest import ASSETS
 from drivelake.storage import Store
 from drivelake.versions import EmbeddedStore, VersionStore
+from drivelake.withdrawal import OF_A_DRIVE
 
 __all__ = ["register"]
 
@@ -96,6 +98,8 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Move a lake's versions to another store, digests unchanged; interrupted, it goes on when it is run again."""
+    from drivelake.publications import Key
+    from drivelake.retention import needed
     from drivelake.versions import create_store
     from drivelake.versions.migration import migrate as move
 
@@ -105,7 +109,15 @@ def migrate(
         raise StoreError(f"The lake's versions are in {target.describe()} already.", next_step="name another store")
     with talk.status("moving") as status, opened.scratch("migrate") as scratch:
         into = create_store(target, opened.root / "store", storage_namespace=storage_namespace)
-        moved = move(opened.store, into, scratch, tell=status.update)
+        status.update("looking for what was collected or withdrawn")
+        kept = needed(opened.store)
+        moved = move(
+            opened.store,
+            into,
+            scratch,
+            tell=status.update,
+            may_lack=lambda path, version: Key.of(path, version) not in kept,
+        )
     rules = _rules(into)  # not before: what was made before there were rules need not follow them
     # The lake changes stores in this one step; what it had stays where it is.
     before = opened.declaration.store.describe()
@@ -114,8 +126,10 @@ def migrate(
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(opened.root / DECLARATION)
     if as_json:
-        emit({"versions": moved.versions, "copied": moved.copied, "tags": moved.tags, "store": target.describe(), "rules": rules})
+        emit({**moved._asdict(), "store": target.describe(), "rules": rules})
         return
+    for path in moved.without_bytes:
+        console.print(f"lineage   {path}: its bytes had been collected or withdrawn, its manifest was moved", soft_wrap=True)
     console.print(f"moved     {moved.versions} versions ({moved.copied} copied now), {moved.tags} tags", soft_wrap=True)
     console.print(f"store     {escape(target.describe())}", soft_wrap=True)
     if rules:
@@ -131,15 +145,14 @@ def pull(
     """Fetch every file of a ref to this machine and compare it; for work without a network, or with stock DVC."""
     opened = Lake(find_lake(lake))
     commit = opened.store.resolve(ref)
+    absent = _absent(opened, commit)
     files = size = 0
     with talk.status("fetching") as status:
         if isinstance(opened.store, EmbeddedStore) and opened.declaration.store.bucket is not None:
-            opened.store.pull(commit)  # the whole history of commits too, so that git clone needs no bucket
-        for asset in opened.store.list(commit):
-            for partition in opened.store.list(commit, asset):
-                status.update(f"fetching {asset}/{partition}")
-                here = opened.store.files(commit, f"{asset}/{partition}")
-                files, size = files + len(here), size + sum(path.stat().st_size for path in here.values())
+            opened.store.pull(commit, absent)  # the whole history of commits too, so that git clone needs no bucket
+        for version in (v for asset in ASSETS for v in opened.heads(asset, commit) if v.name not in absent):
+            status.update(f"fetching {version.name}")
+            files, size = files + len(version.files), size + sum(path.stat().st_size for path in version.files.values())
     if as_json:
         emit({"commit": commit, "files": files, "bytes": size})
     else:
@@ -160,7 +173,7 @@ def push(
             next_step="drivelake migrate --bucket s3://...",
         )
     commit = store.resolve(ref)
-    sent = store.push(commit)
+    sent = store.push(commit, _absent(opened, commit))
     if as_json:
         emit({"commit": commit, **sent._asdict()})
         return
@@ -181,6 +194,15 @@ def _rules(store: VersionStore) -> str:
     except Denied as refused:
         return f"not looked at: {refused.message} Who made the repository can: drivelake init again."
     return "main takes merges alone; a pre-merge hook asks for version, run and manifest; lakeFS' own gc keeps what was committed"
+
+
+def _absent(lake: Lake, commit: str) -> frozenset[str]:
+    """Paths at a commit whose bytes were withdrawn; each is told."""
+    heads = [v for asset in OF_A_DRIVE for v in lake.heads(asset, commit)]
+    said = {v.name: lake.withdrawals.of(v.manifest.asset, v.manifest.partition, v.digest) for v in heads}
+    for words in filter(None, said.values()):
+        talk.print(escape(words), soft_wrap=True)
+    return frozenset(name for name, words in said.items() if words)
 
 
 def with_store(text: str, store: Store) -> str:

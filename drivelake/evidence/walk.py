@@ -27,12 +27,11 @@ from drivelake.logs import is_log
 from drivelake.manifest import ASSETS, FileEntry, regular_hash
 from drivelake.publications import Key
 from drivelake.references import rehash, stands_at
-from drivelake.retention import plan
+from drivelake.retention import needed
 
 __all__ = ["Problem", "Statements", "Walk"]
 
 CRITERIA = TypeAdapter(tuple[Criterion, ...])
-BY_NAME_ALONE = -1.0  # days of retention: nothing is kept for its age
 MEASURED_IN = {"checkpoints": "metrics.json", "soc_artefacts": "parity.json"}  # where a gate's numbers stand
 
 # (predicate type, digest of a subject) -> what was validly signed about it, in the log's order
@@ -63,7 +62,7 @@ class Walk:
     files: int = 0
     bytes: int = 0
     raw_logs: int = 0
-    _kept: set[Key] | None = None
+    _kept: frozenset[Key] | None = None
 
     def problem(self, where: str | Path, what: str) -> None:
         """Note a disagreement; paths are named relative to the lake."""
@@ -158,18 +157,18 @@ class Walk:
             return
         except StoreError as error:
             if self._collected(version):
-                self.notices.append(
-                    f"{version.name} {version.digest[:12]}: its bytes are not there; no branch, tag, evidence "
-                    "or release names it, so a collection may have removed them"
-                )
+                self._notice_collected(version)
             else:
                 self.problem(version.name, error.message)
-            self.damaged.add(version.digest)
+                self.damaged.add(version.digest)
             return
         for path in sorted(names - set(entries)):
             self.problem(version.files[path], f"stands in {version.name} as {path}, which its manifest does not name")
         for path, entry in entries.items():
             found = version.files.get(path)
+            if found is None and not names and self._collected(version):  # as a migration moves what had been collected
+                self._notice_collected(version)
+                return
             if found is None:
                 self.problem(f"{version.name}/{path}", "is missing")
             else:
@@ -181,11 +180,18 @@ class Walk:
         if len(self.problems) > before:
             self.damaged.add(version.digest)
 
+    def _notice_collected(self, version: Version) -> None:
+        self.damaged.add(version.digest)  # so that nothing of it is parsed
+        self.notices.append(
+            f"{version.name} {version.digest[:12]}: its bytes are not there; no branch, tag, evidence or release names it, "
+            "so a collection may have removed them"
+        )
+
     def _collected(self, version: Version) -> bool:
         """Whether retention lets this version's bytes go, whatever its days: then their absence is no disagreement."""
         if self._kept is None:
             try:
-                self._kept = {each.version for each in plan(self.lake.store, BY_NAME_ALONE).kept}
+                self._kept = needed(self.lake.store)
             except DrivelakeError:
                 return False  # where it cannot be said what may go, nothing may; what hinders is a problem of its own
         return Key(version.manifest.asset, version.manifest.partition, version.digest) not in self._kept

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,6 @@ from drivelake.versions.store import (
     TOMBSTONE,
     VERSION_TRAILER,
     WITHDRAWALS,
-    HistoryEntry,
     VersionStore,
     publish_branch,
 )
@@ -42,14 +42,22 @@ class Moved(NamedTuple):
         versions: versions of the source's history, whether they were copied now or by an earlier try.
         copied: those copied now.
         tags: tags of the source, all of them in the target now.
+        without_bytes: ``asset/partition`` of what was copied now without its files: collected or withdrawn before.
     """
 
     versions: int
     copied: int
     tags: int
+    without_bytes: tuple[str, ...]
 
 
-def migrate(source: VersionStore, target: VersionStore, scratch: Path, tell: Callable[[str], None] = lambda _: None) -> Moved:
+def migrate(
+    source: VersionStore,
+    target: VersionStore,
+    scratch: Path,
+    tell: Callable[[str], None] = lambda _: None,
+    may_lack: Callable[[str, str], bool] = lambda _path, _version: False,
+) -> Moved:
     """Bring every version of the source's main, in the order they were made, and every tag into the target.
 
     Interrupted anywhere, it goes on when it is run again: what the target's history holds already is passed over. The source
@@ -60,14 +68,18 @@ def migrate(source: VersionStore, target: VersionStore, scratch: Path, tell: Cal
         target: an empty store, or one that an earlier try began to fill.
         scratch: an empty folder, best on the file system of the source: files are linked then, not copied.
         tell: hears what is going on.
+        may_lack: whether the files of a path's version may be gone: then its manifest alone is moved. Of all others every
+            file has to be there.
 
     Raises:
         Conflict: the source moved on meanwhile, or the target holds versions that do not come from it.
+        StoreError: files are gone that should not be.
     """
     start = source.resolve(MAIN)
     entries = [entry for entry in source.history(start) if VERSION_TRAILER in entry.metadata][::-1]
     known = {entry.metadata[ORIGIN]: entry.commit for entry in target.history(MAIN) if ORIGIN in entry.metadata}
     _only_ours(target, known)
+    move = _Move(source, target, scratch, may_lack)
     copied = 0
     for number, entry in enumerate(entries, start=1):
         path, _, version = entry.metadata[VERSION_TRAILER].partition(" ")
@@ -75,16 +87,80 @@ def migrate(source: VersionStore, target: VersionStore, scratch: Path, tell: Cal
             continue
         tell(f"{number} of {len(entries)}: {path} {version[:12]}")
         metadata = {**entry.metadata, ORIGIN: entry.commit, MADE: entry.time.isoformat()}
-        known[entry.commit] = _bring(source, entry.commit, target, [path], MAIN, (entry.message, metadata), scratch)
+        known[entry.commit] = move.bring(entry.commit, [path], MAIN, (entry.message, metadata), into=MAIN)
         copied += 1
     # What no version's commit explains: reverts, withdrawals.
-    _level(source, start, target, MAIN, scratch)
+    move.level(start, MAIN, into=MAIN)
     tags = source.tags()
     for name, commit in tags.items():
-        _tag(source, commit, target, name, known, scratch)
+        move.tag(name, commit, known)
     if source.resolve(MAIN) != start:
         raise Conflict(f"{MAIN} left {start[:12]} while it was moved.", next_step="stop whoever publishes, and run again")
-    return Moved(len(entries), copied, len(tags))
+    return Moved(len(entries), copied, len(tags), tuple(move.without_bytes))
+
+
+@dataclass(frozen=True)
+class _Move:
+    """From where to where."""
+
+    source: VersionStore
+    target: VersionStore
+    scratch: Path
+    may_lack: Callable[[str, str], bool]
+    without_bytes: list[str] = field(default_factory=list)
+
+    def bring(self, ref: str, paths: list[str], base: str, said: tuple[str, Mapping[str, str]], *, into: str | None) -> str:
+        """Give paths of the target the content they have at the source's ref, in one commit; gives it."""
+        branch = publish_branch(paths[0], "migrate")
+        with tempfile.TemporaryDirectory(dir=self.scratch) as room, self.target.hold(paths[0]):
+            self.target.branch(branch, at=base)
+            try:
+                for number, path in enumerate(paths):
+                    small = {name: self.source.read(ref, path, name) for name in self.source.list(ref, path)}
+                    if small:
+                        files = self._files(ref, path, small.get(MANIFEST, b""))
+                        self.target.put(branch, path, _linked(files, Path(room) / str(number)), small)
+                    else:
+                        self.target.remove(branch, path)
+                commit = self.target.commit(branch, *said)
+                if into is not None:
+                    self.target.merge(commit, into)
+            finally:
+                with suppress(NotFound):
+                    self.target.delete_branch(branch)
+        return commit
+
+    def _files(self, ref: str, path: str, manifest: bytes) -> Mapping[str, Path]:
+        try:
+            return self.source.files(ref, path)
+        except StoreError:
+            if not self.may_lack(path, hashlib.sha256(manifest).hexdigest()):
+                raise
+            self.without_bytes.append(path)
+            return {}
+
+    def level(self, ref: str, at: str, *, into: str | None) -> str:
+        """Make the target hold at a branch what the source holds at a ref; gives the commit at which it does."""
+        wanted, found = _contents(self.source, ref), _contents(self.target, at)
+        paths = sorted(path for path in {*wanted, *found} if wanted.get(path) != found.get(path))
+        if not paths:
+            return self.target.resolve(at)
+        made = next(iter(self.source.history(ref)))
+        said = (f"As commit {made.commit[:12]} had it", {ORIGIN: made.commit, MADE: made.time.isoformat()})
+        commit = self.bring(ref, paths, at, said, into=into)
+        if _contents(self.target, commit if into is None else into) != wanted:
+            raise StoreError(
+                "The target does not hold what was put there.", next_step="run again; if it stays so, keep the source"
+            )
+        return commit
+
+    def tag(self, name: str, commit: str, known: Mapping[str, str]) -> None:
+        """Set a tag on a commit of the target that holds exactly what the source's tag names."""
+        origin = next((e for e in self.source.history(commit) if e.commit in known), None)
+        exact = self.level(commit, self.target.resolve(MAIN) if origin is None else known[origin.commit], into=None)
+        stands = self.target.tags().get(name)
+        if stands is None or (stands != exact and _contents(self.target, stands) != _contents(self.source, commit)):
+            self.target.tag(name, exact, expected=stands)
 
 
 def _only_ours(target: VersionStore, known: Mapping[str, str]) -> None:
@@ -95,64 +171,6 @@ def _only_ours(target: VersionStore, known: Mapping[str, str]) -> None:
             f"moved there; {len(known)} versions were.",
             next_step="name an empty store",
         )
-
-
-def _bring(
-    source: VersionStore,
-    ref: str,
-    target: VersionStore,
-    paths: list[str],
-    base: str,
-    said: tuple[str, Mapping[str, str]],
-    scratch: Path,
-    into: str | None = MAIN,
-) -> str:
-    """Give paths of the target the content they have at the source's ref, in one commit; gives it."""
-    branch = publish_branch(paths[0], "migrate")
-    with tempfile.TemporaryDirectory(dir=scratch) as room, target.hold(paths[0]):
-        target.branch(branch, at=base)
-        try:
-            for number, path in enumerate(paths):
-                small = {name: source.read(ref, path, name) for name in source.list(ref, path)}
-                if small:
-                    target.put(branch, path, _linked(source.files(ref, path), Path(room) / str(number)), small)
-                else:
-                    target.remove(branch, path)
-            commit = target.commit(branch, *said)
-            if into is not None:
-                target.merge(commit, into)
-        finally:
-            with suppress(NotFound):
-                target.delete_branch(branch)
-    return commit
-
-
-def _level(source: VersionStore, ref: str, target: VersionStore, at: str, scratch: Path, into: str | None = MAIN) -> str:
-    """Make the target hold at a branch what the source holds at a ref; gives the commit at which it does."""
-    wanted, found = _contents(source, ref), _contents(target, at)
-    paths = sorted(path for path in {*wanted, *found} if wanted.get(path) != found.get(path))
-    if not paths:
-        return target.resolve(at)
-    made = next(iter(source.history(ref)))
-    said = (f"As commit {made.commit[:12]} had it", {ORIGIN: made.commit, MADE: made.time.isoformat()})
-    commit = _bring(source, ref, target, paths, at, said, scratch, into)
-    if _contents(target, commit if into is None else into) != wanted:
-        raise StoreError("The target does not hold what was put there.", next_step="run again; if it stays so, keep the source")
-    return commit
-
-
-def _tag(source: VersionStore, commit: str, target: VersionStore, name: str, known: Mapping[str, str], scratch: Path) -> None:
-    """Set a tag on a commit of the target that holds exactly what the source's tag names."""
-    origin = next((e for e in source.history(commit) if e.commit in known), None)
-    near = _commit_of(known, origin, target)
-    exact = _level(source, commit, target, near, scratch, into=None)
-    stands = target.tags().get(name)
-    if stands is None or (stands != exact and _contents(target, stands) != _contents(source, commit)):
-        target.tag(name, exact, expected=stands)
-
-
-def _commit_of(known: Mapping[str, str], origin: HistoryEntry | None, target: VersionStore) -> str:
-    return target.resolve(MAIN) if origin is None else known[origin.commit]
 
 
 def _contents(store: VersionStore, ref: str) -> dict[str, str]:

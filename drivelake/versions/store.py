@@ -34,6 +34,7 @@ __all__ = [
     "publish",
     "publish_branch",
     "publish_prefix",
+    "refuse_to_revert",
 ]
 
 MAIN = "main"
@@ -63,6 +64,16 @@ class HistoryEntry(NamedTuple):
     message: str
     metadata: Mapping[str, str]
     parents: tuple[str, ...] | None = None
+
+
+def refuse_to_revert(paths: Iterable[str]) -> None:
+    """Raise StoreError for a revert that would take a tombstone away: bytes that were withdrawn do not come back."""
+    withdrawal = next((path for path in paths if path.startswith(f"{WITHDRAWALS}/")), None)
+    if withdrawal is not None:
+        raise StoreError(
+            f"The commit wrote {withdrawal}; a withdrawal is not reverted.",
+            next_step="ask the authority that it names",
+        )
 
 
 class Address(NamedTuple):
@@ -154,6 +165,7 @@ class VersionStore(Protocol):
 
         Raises:
             Conflict: a path was changed again since; names the commits. Nothing moved.
+            StoreError: the commit wrote a withdrawal, or the bytes that stood there before are gone.
         """
 
     def hold(self, path: str) -> AbstractContextManager[None]:

@@ -48,6 +48,7 @@ from drivelake.versions.store import (
     check_path,
     publish_branch,
     publish_prefix,
+    refuse_to_revert,
 )
 from drivelake.versions.trailers import join_message, split_message
 
@@ -191,6 +192,7 @@ class EmbeddedStore:
     def revert(self, commit: str, into: str = MAIN) -> str:
         """See VersionStore; refused where the files that stood there before are gone."""
         undone = self._graph.objects.commit(self._graph.resolve(commit))
+        refuse_to_revert(self.diff(undone.parents[0], undone.id) if undone.parents else ())
         with self._collection.relying():
             while True:
                 ours = self._head(into)
@@ -387,24 +389,24 @@ class EmbeddedStore:
 
     # --- what only a bucket can be asked
 
-    def push(self, ref: str = MAIN) -> Moved:
+    def push(self, ref: str = MAIN, leave: frozenset[str] = frozenset()) -> Moved:
         """See that all that ``ref`` reaches is on the bucket, and send what is missing there from this machine.
 
         That is git's objects of its whole history, and the files of the versions that stand at ``ref``; those of older ones
-        may have been collected. What is sent is compared with its name before.
+        may have been collected, and those of paths in ``leave`` withdrawn. What is sent is compared with its name before.
 
         Raises:
             StoreError: something is neither there nor here; names it.
         """
-        return push(self._graph, self._objects, self.resolve(ref))
+        return push(self._graph, self._objects, self.resolve(ref), leave)
 
-    def pull(self, ref: str = MAIN) -> Moved:
+    def pull(self, ref: str = MAIN, leave: frozenset[str] = frozenset()) -> Moved:
         """Bring all that ``push`` looks after to this machine, compared with its name; ``git clone`` needs no bucket then.
 
         Raises:
             StoreError: something is missing or damaged; names it.
         """
-        return pull(self._graph, self._objects, self.resolve(ref))
+        return pull(self._graph, self._objects, self.resolve(ref), leave)
 
 
 def _not_main(branch: str) -> None:

@@ -37,7 +37,7 @@ class Moved(NamedTuple):
     files: int
 
 
-def push(graph: Graph, objects: Objects, commit: str) -> Moved:
+def push(graph: Graph, objects: Objects, commit: str, leave: frozenset[str] = frozenset()) -> Moved:
     """See ``EmbeddedStore.push``."""
     if graph.remote is None:
         raise StoreError(f"{graph.path.parent} is no cache of a bucket.", next_step="declare store.bucket, and migrate")
@@ -60,13 +60,13 @@ def push(graph: Graph, objects: Objects, commit: str) -> Moved:
     for oid in sorted(commits, key=lambda oid: graph.objects.commit(oid).order):
         graph.remote.put_each([oid], graph.objects.read)
     versions = files = 0
-    for staged in staged_at(graph, commit):
+    for staged in staged_at(graph, commit, leave=leave):
         objects.ensure(staged)
         versions, files = versions + 1, files + staged.nfiles
     return Moved(looked, moved, versions, files)
 
 
-def pull(graph: Graph, objects: Objects, commit: str) -> Moved:
+def pull(graph: Graph, objects: Objects, commit: str, leave: frozenset[str] = frozenset()) -> Moved:
     """See ``EmbeddedStore.pull``."""
     if graph.remote is None:
         raise StoreError(f"{graph.path.parent} is no cache of a bucket.", next_step="declare store.bucket, and migrate")
@@ -74,15 +74,18 @@ def pull(graph: Graph, objects: Objects, commit: str) -> Moved:
     looked = sum(1 for _ in reachable(graph.objects, commit))
     moved = graph.remote.fetched - before
     versions = files = 0
-    for staged in staged_at(graph, commit):
+    for staged in staged_at(graph, commit, leave=leave):
         versions, files = versions + 1, files + len(objects.files(staged))
     return Moved(looked, moved, versions, files)
 
 
-def staged_at(graph: Graph, commit: str, since: str | None = None) -> Iterator[Staged]:
-    """What each version at a commit keeps its files in; with ``since``, only versions that stand otherwise there."""
+def staged_at(graph: Graph, commit: str, since: str | None = None, leave: frozenset[str] = frozenset()) -> Iterator[Staged]:
+    """What each version at a commit keeps its files in; with ``since``, only versions that stand otherwise there.
+
+    Paths in ``leave`` are passed over.
+    """
     root, old = graph.root(commit), None if since is None else graph.root(since)
-    places = [place for place in graph.changed(old, root) if standing(place)]
+    places = [place for place in graph.changed(old, root) if (path := standing(place)) and path not in leave]
     for start in range(0, len(places), BATCH):
         some = places[start : start + BATCH]
         trees = [tree for place in some if (tree := tree_of(graph.at(root, place))) is not None]

@@ -27,7 +27,7 @@ from drivelake.versions.lakefs.history import history
 from drivelake.versions.lakefs.refs import Refs
 from drivelake.versions.lakefs.restoring import Restoring
 from drivelake.versions.lakefs.tree import DATA, Tree, path_of
-from drivelake.versions.store import PUBLISH
+from drivelake.versions.store import PUBLISH, refuse_to_revert
 
 __all__ = ["Merging"]
 
@@ -114,6 +114,7 @@ class Merging:
         for _ in range(ROUNDS):
             ours = self._head(into)
             paths = self._tree.changed_paths(before, commit)
+            refuse_to_revert(paths)
             left = [path for path in paths if self._differs(before, ours, path)]
             if not left:
                 return ours

@@ -236,8 +236,9 @@ class Bucket:
             StoreError: this server is one of them.
         """
         key = f"condition-{secrets.token_hex(8)}"
+        first = self.put_if(key, b"first", None)
         try:
-            first, second = (self.put_if(key, data, None) for data in (b"first", b"second"))
+            second = self.put_if(key, b"second", None)
         finally:
             self.delete([key])
         if not first or second:

@@ -8,10 +8,12 @@ import yaml
 
 from drivelake.cli.setup import with_store
 from drivelake.demo import example
+from drivelake.errors import Withdrawn
 from drivelake.evidence.notary import LakeNotary, establish_trust
 from drivelake.lake import Lake
 from drivelake.stage import materialise
 from drivelake.storage import Store
+from drivelake.withdrawal import withdraw
 from tests.drivelake.cli.running import drivelake
 from tests.drivelake.toy import Toy, tiny_lake
 from tests.servers.lakefs.fixtures import lakefs_server
@@ -133,6 +135,45 @@ def test_a_lake_moves_to_a_bucket_and_on_to_lakefs_with_its_digests_and_still_ve
     after = materialise(Toy(), Lake(lake.root), "d1", LakeNotary(Lake(lake.root)))
     assert after.new, "what is published from now on satisfies the hook"
     assert sorted(p.relative_to(lake.root) for p in (lake.root / "store" / "files").rglob("*")) == store, "the old one stays"
+
+
+def test_of_what_was_collected_the_manifest_moves_and_other_missing_bytes_stop_the_move(lake, s3):
+    second = lake.head("signals", "d1")
+    (lake.root / "word").write_text("third")
+    third = materialise(Toy(), lake, "d1", LakeNotary(lake)).version
+    second.path("deep/word.txt").unlink()
+    there = ["--bucket", f"s3://{fresh_bucket(s3)}/lake", "--s3-endpoint", s3]
+    stood = third.path("deep/word.txt")
+    kept = stood.rename(lake.root / "aside")
+    refused = drivelake("migrate", "--lake", lake.root, *there)
+    assert refused.returncode == 4
+    assert "missing" in refused.stderr
+    assert Lake(lake.root).declaration.store.local
+    kept.rename(stood)
+    done = drivelake("migrate", "--lake", lake.root, *there, "--json")
+    assert done.returncode == 0, done.stderr
+    moved = Lake(lake.root)
+    assert moved.head("signals", "d1").path("deep/word.txt").read_text() == "third"
+    assert digests(moved) == {second.digest, third.digest, moved.head("signals", "d1", "first").digest}
+    verified = json.loads(drivelake("verify", "signals/d1", "--lake", lake.root, "--all", "--json").stdout)
+    assert verified["problems"] == []
+    assert any("a collection may have removed them" in notice for notice in verified["notices"])
+
+
+def test_what_was_withdrawn_is_neither_pulled_nor_pushed_back_and_moves_without_its_bytes(lake, s3):
+    withdraw(lake.store, "d1", reason="the driver asked for it", authority="privacy office, case 7")
+    there = ["--bucket", f"s3://{fresh_bucket(s3)}/lake", "--s3-endpoint", s3]
+    for file in (lake.root / "store" / "files").rglob("*"):
+        if file.is_file() and not file.name.endswith(".dir"):
+            file.unlink()
+    moved = drivelake("migrate", "--lake", lake.root, *there)
+    assert moved.returncode == 0, moved.stderr
+    for command in ("pull", "push"):
+        done = drivelake(command, "--lake", lake.root)
+        assert done.returncode == 0, done.stderr
+        assert "ABSENT-AUTHORISED" in done.stderr
+    with pytest.raises(Withdrawn):
+        Lake(lake.root).head("signals", "d1").path("deep/word.txt")
 
 
 def test_moving_to_where_the_lake_is_already_is_refused(lake):

@@ -436,3 +436,14 @@ def test_what_was_reverted_can_be_published_again(store, put_up, content):
     assert again != first
     assert content(store, MAIN, PATH) == ONE
     assert put_up(PATH, ONE) == again
+
+
+def test_a_withdrawal_is_not_reverted(store, make):
+    store.branch("work")
+    store.put("work", "withdrawals/drive_01", make({}), {"tombstone.json": b"{}"})
+    commit = store.commit("work", "withdrawn", {})
+    store.merge("work")
+    before = store.resolve(MAIN)
+    with pytest.raises(StoreError, match=r"withdrawals/drive_01; a withdrawal is not reverted"):
+        store.revert(commit)
+    assert store.resolve(MAIN) == before
