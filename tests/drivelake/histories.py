@@ -131,7 +131,9 @@ class Story:
     def tag(self, name, back):
         commit, _ = self.order[-1 - back % len(self.order)] if self.order else (None, None)
         # nor does a tag bring back what was collected
-        if commit is not None and all(self.readable(commit, self._key(commit, path)) for path in self._paths(commit)):
+        if commit is None or name in self.store.branches():
+            return
+        if all(self.readable(commit, self._key(commit, path)) for path in self._paths(commit)):
             self.store.tag(name, commit, self.store.tags().get(name))
 
     def untag(self, name):
@@ -139,7 +141,8 @@ class Story:
             self.store.untag(name, self.store.tags()[name])
 
     def branch(self, name, back):
-        if self.order and name not in self.store.branches():
+        # a server may keep one name for branches and tags
+        if self.order and name not in self.store.branches() and name not in self.store.tags():
             self.store.branch(name, at=self.order[-1 - back % len(self.order)][0])
 
     def unbranch(self, name):

@@ -160,7 +160,7 @@ class LakeFSStore:
         if not self._refs.create(check_branch(name), self.resolve(at)):
             stands = self._refs.head(name)
             raise Conflict(
-                f"Branch {name!r} is there already, at {stands[:12] if stands else 'an unknown commit'}.",
+                f"Branch {name!r} is there already, at {stands[:12]}." if stands else f"A tag is named {name!r} already.",
                 next_step="delete it, or choose another name",
             )
 

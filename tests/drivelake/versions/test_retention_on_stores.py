@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from drivelake.errors import Conflict
 from drivelake.retention import collect
@@ -16,6 +16,7 @@ from tests.drivelake.versions.backends import all_at_once, die, in_a_child
 
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 EXAMPLES = {"dvc-local": 20, "dvc-s3": 3, "lakefs-s3": 3}
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # on a server it would take minutes
 KINDS = tuple(EXAMPLES)
 LEASE_S = 3.0
 
@@ -61,7 +62,7 @@ def short_lease(monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_any_history_what_a_root_reaches_reads_back_and_all_else_is_gone(kind, new_story):
-    @settings(max_examples=EXAMPLES[kind], deadline=None, suppress_health_check=QUIET)
+    @settings(max_examples=EXAMPLES[kind], deadline=None, suppress_health_check=QUIET, phases=WITHOUT_SHRINKING)
     @given(told=steps_in_real_time)
     def law(told):
         story, _ = new_story(kind)
