@@ -53,7 +53,7 @@ from drivelake.withdrawal import OF_A_DRIVE, Withdrawals
 if TYPE_CHECKING:
     from drivelake.snapshots.snapshot import Snapshot
 
-__all__ = ["DECLARATION", "LAKE_ENV", "Lake", "Version", "find_lake"]
+__all__ = ["DECLARATION", "LAKE_ENV", "Lake", "Version", "find_lake", "write_declaration"]
 
 LAKE_ENV = "DRIVELAKE_LAKE"
 DECLARATION = "lakehouse.yaml"
@@ -172,9 +172,7 @@ class Lake:
         for room in ("store", "scratch", "evidence", "trust", "inbox"):
             (root / room).mkdir(exist_ok=True)
         if not target.is_file() or target.read_text(encoding="utf-8") != declaration:
-            fresh = root / f".{DECLARATION}.{secrets.token_hex(4)}"
-            fresh.write_text(declaration, encoding="utf-8")
-            fresh.replace(target)
+            write_declaration(root, declaration)
         return cls(root)
 
     @cached_property
@@ -343,6 +341,13 @@ class Lake:
                 yield mine
             finally:
                 shutil.rmtree(mine)
+
+
+def write_declaration(root: Path, text: str) -> None:
+    """Put a lake's declaration in force, in one step."""
+    fresh = root / f".{DECLARATION}.{secrets.token_hex(4)}"
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(root / DECLARATION)
 
 
 def find_lake(named: Path | None = None) -> Path:

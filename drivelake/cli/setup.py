@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from rich.markup import escape
 
 from drivelake.cli.show import AsJson, LakeFolder, amount, console, emit, talk
 from drivelake.errors import DeclarationError, Denied, StoreError
-from drivelake.lake import DECLARATION, Lake, find_lake
+from drivelake.lake import DECLARATION, Lake, find_lake, write_declaration
 from drivelake.manifest import ASSETS
 from drivelake.storage import Store
 from drivelake.versions import EmbeddedStore, VersionStore
@@ -121,10 +120,7 @@ def migrate(
     rules = _rules(into)  # not before: what was made before there were rules need not follow them
     # The lake changes stores in this one step; what it had stays where it is.
     before = opened.declaration.store.describe()
-    text = with_store((opened.root / DECLARATION).read_text(encoding="utf-8"), target)
-    fresh = opened.root / f".{DECLARATION}.{secrets.token_hex(4)}"
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(opened.root / DECLARATION)
+    write_declaration(opened.root, with_store((opened.root / DECLARATION).read_text(encoding="utf-8"), target))
     if as_json:
         emit({**moved._asdict(), "store": target.describe(), "rules": rules})
         return
