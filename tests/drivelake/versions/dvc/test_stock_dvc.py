@@ -60,3 +60,18 @@ def test_clone_and_pull_give_every_file_at_any_commit_and_after_the_store_moved(
     run(*dvc("remote", "modify", "--local", "store", "url", str(moved)), cwd=clone)
     run(*dvc("pull", "-q"), cwd=clone)
     assert below(clone / place(PATH) / "data") == FILES
+
+
+@pytest.mark.slow
+def test_a_store_inside_a_users_own_dvc_repository_leaves_it_alone(tmp_path, put_up, run):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    run("git", "init", "-q", cwd=theirs)
+    run(*dvc("init", "-q"), cwd=theirs)
+    (theirs / "mine.bin").write_bytes(b"mine")
+    run(*dvc("add", "-q", "mine.bin"), cwd=theirs)
+    before = below(theirs / ".dvc") | {"mine.bin.dvc": (theirs / "mine.bin.dvc").read_bytes()}
+    store = EmbeddedStore.create(theirs / "lake" / "store")
+    put_up(PATH, FILES, manifest=b'{"n":1}', into=store)
+    assert below(theirs / ".dvc") | {"mine.bin.dvc": (theirs / "mine.bin.dvc").read_bytes()} == before
+    assert "up to date" in run(*dvc("status"), cwd=theirs)
